@@ -1,0 +1,125 @@
+"""What the tests share: a clean environment, the sandbox, and a service that answers as told."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+import koodrive_nb as kd
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch):
+    for name in os.environ:
+        if name.startswith("KOODRIVE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def client():
+    with kd.connect("sandbox") as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def records(client):
+    return client.records()
+
+
+@pytest.fixture(scope="session")
+def devices(client):
+    return client.devices()
+
+
+@dataclass
+class Answer:
+    """What the service says next; a body that is not bytes goes out as JSON."""
+
+    body: object = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Asked:
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+
+
+class Service:
+    """A service over real HTTP on loopback that answers what `answer` returns."""
+
+    Answer = Answer
+
+    def __init__(self):
+        self.asked: list[Asked] = []
+        self.answer = lambda asked: Answer({"code": 0, "msg": "success", "data": []})
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                parts = urlsplit(self.path)
+                query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+                asked = Asked(parts.path, query, dict(self.headers))
+                service.asked.append(asked)
+                answer = service.answer(asked)
+                body = answer.body
+                if not isinstance(body, bytes):
+                    body = json.dumps(body).encode()
+                self.send_response(answer.status)
+                headers = {"Content-Type": "application/json"} | answer.headers
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
+        self._thread.start()
+
+    def connect(self, token="test-token-0123456789", **options):
+        options = {"user_id": "42", "auth": kd.TokenAuth(token)} | options
+        return kd.connect(endpoint=self.endpoint, **options)
+
+    def says(self, body, status=200, **headers):
+        self.answer = lambda asked: Answer(body, status, headers)
+
+    def lists(self, rows, module="101"):
+        """Answer listings with one page of raw JSON rows for a module, and none for the others."""
+
+        def answer(asked):
+            mine = rows if asked.query.get("moduleCode") == module else []
+            data = b",".join(
+                row if isinstance(row, bytes) else json.dumps(row).encode() for row in mine
+            )
+            return Answer(b'{"code":0,"data":[%s]}' % data)
+
+        self.answer = answer
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def service():
+    running = Service()
+    yield running
+    running.close()
