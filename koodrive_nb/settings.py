@@ -1,0 +1,160 @@
+"""Where endpoint, user, credentials and display zone come from: an argument, then the environment.
+
+Nothing here prompts: a notebook that CI runs must fail with a sentence instead of waiting.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from requests.auth import AuthBase
+
+from koodrive_nb.auth import TokenAuth
+from koodrive_nb.errors import ConfigurationError, InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a connection needs; `origins` says for each setting where it was found."""
+
+    endpoint: str
+    user_id: str
+    auth: AuthBase
+    origins: Mapping[str, str]
+
+
+def resolve(
+    *, endpoint: str | None = None, auth: AuthBase | None = None, user_id: str | None = None
+) -> Settings:
+    """Find the settings of a live connection: the argument if given, else the environment.
+
+    Raises:
+        ConfigurationError: Something is missing or unfit. The message names every variable that
+            is missing.
+        InvalidParameterError: An argument has the wrong type.
+    """
+    if auth is not None and not isinstance(auth, AuthBase):
+        # What was passed may be the secret itself, so it is not repeated.
+        raise InvalidParameterError("auth= takes credentials, such as kd.TokenAuth('<token>').")
+    has_token = bool(os.environ.get("KOODRIVE_TOKEN"))
+    # An empty variable is one that a shell script failed to fill.
+    endpoint_found = (
+        endpoint if endpoint is not None else os.environ.get("KOODRIVE_ENDPOINT") or None
+    )
+    user_found = user_id if user_id is not None else os.environ.get("KOODRIVE_USER_ID") or None
+    missing = [
+        variable
+        for variable, is_there in (
+            ("KOODRIVE_ENDPOINT", endpoint_found is not None),
+            ("KOODRIVE_USER_ID", user_found is not None),
+            ("KOODRIVE_TOKEN", auth is not None or has_token),
+        )
+        if not is_there
+    ]
+    if missing:
+        raise ConfigurationError(
+            f"Not set: {', '.join(missing)}. Set them in the environment or pass endpoint=, "
+            "user_id= and auth=kd.TokenAuth(...) to connect(). "
+            'To try without an account: kd.connect("sandbox") needs none.'
+        )
+    return Settings(
+        endpoint=checked_endpoint(endpoint_found),
+        user_id=checked_id(user_found, "user id"),
+        auth=auth or TokenAuth(os.environ["KOODRIVE_TOKEN"]),
+        origins={
+            "endpoint": "KOODRIVE_ENDPOINT" if endpoint is None else "argument",
+            "user_id": "KOODRIVE_USER_ID" if user_id is None else "argument",
+            "auth": "KOODRIVE_TOKEN" if auth is None else "argument",
+        },
+    )
+
+
+def checked_endpoint(endpoint: object) -> str:
+    """Check that an endpoint is scheme and host only, and safe to send credentials to.
+
+    Raises:
+        ConfigurationError: It is not. A password inside the address is not repeated.
+    """
+    example = "write it as https://<host>, for example https://intl.myhuaweicloud-koodrive.com"
+    if not isinstance(endpoint, str):
+        raise ConfigurationError(f"The endpoint must be text: {example}.")
+    text = endpoint.strip()
+    if "@" in text:
+        raise ConfigurationError(
+            "The endpoint holds a user name or password: credentials go into auth= or "
+            f"KOODRIVE_TOKEN; {example}."
+        )
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError(f"The endpoint {text!r} is no address: {example}.") from None
+    if parts.scheme not in {"http", "https"} or not host or not re.fullmatch(r"[\w.:-]+", host):
+        raise ConfigurationError(f"The endpoint {text!r} has no scheme or host: {example}.")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"The endpoint {text!r} has a path: the client adds it; {example}."
+        )
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ConfigurationError(
+            f"The endpoint {text!r} would send credentials unencrypted: use https://."
+        )
+    name = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{name}" + (f":{port}" if port else "")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def checked_id(value: object, what: str) -> str:
+    """Check an id before it enters a path or a header.
+
+    Raises:
+        InvalidParameterError: It is empty, not text, or holds anything but letters, digits,
+            `_` and `-`.
+    """
+    if not isinstance(value, str):
+        raise InvalidParameterError(
+            f"The {what} must be text, not {type(value).__name__}: ids have 19 digits, which "
+            f'numbers in spreadsheets and data frames lose; pass it in quotes, as in "1842...".'
+        )
+    if not _ID.fullmatch(value):
+        shown = value if len(value) <= 40 else f"{value[:40]}..."  # noqa: PLR2004 -- a line's worth
+        hint = "it is empty" if not value else f"{shown!r} holds something else"
+        raise InvalidParameterError(
+            f"The {what} must be 1 to 128 letters, digits, '_' or '-', and {hint}: "
+            "copy the id as the service shows it."
+        )
+    return value
+
+
+def display_zone(tz: str | None) -> ZoneInfo:
+    """Find the zone to display times in: the argument, then KOODRIVE_TZ, then UTC.
+
+    Raises:
+        InvalidParameterError: There is no such zone.
+    """
+    name = tz if tz is not None else os.environ.get("KOODRIVE_TZ") or "UTC"
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        origin = "tz=" if tz is not None else "KOODRIVE_TZ"
+        raise InvalidParameterError(
+            f"{origin} {name!r} is no time zone: use a name such as 'Asia/Shanghai' or 'UTC'."
+        ) from None

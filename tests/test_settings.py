@@ -1,0 +1,154 @@
+import pytest
+
+import koodrive_nb as kd
+from koodrive_nb import settings
+
+LIVE = {
+    "KOODRIVE_ENDPOINT": "https://koodrive.example",
+    "KOODRIVE_USER_ID": "1505084218764547200",
+    "KOODRIVE_TOKEN": "0123456789abcdef",
+}
+
+
+@pytest.fixture
+def live(monkeypatch):
+    for name, value in LIVE.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("live")
+def test_settings_come_from_the_environment_and_say_so():
+    found = settings.resolve()
+    assert (found.endpoint, found.user_id) == (LIVE["KOODRIVE_ENDPOINT"], LIVE["KOODRIVE_USER_ID"])
+    assert found.origins == {
+        "endpoint": "KOODRIVE_ENDPOINT",
+        "user_id": "KOODRIVE_USER_ID",
+        "auth": "KOODRIVE_TOKEN",
+    }
+
+
+@pytest.mark.usefixtures("live")
+def test_an_argument_wins_over_the_environment():
+    found = settings.resolve(user_id="7", endpoint="https://other.example/", auth=kd.TokenAuth("t"))
+    assert (found.endpoint, found.user_id) == ("https://other.example", "7")
+    assert set(found.origins.values()) == {"argument"}
+
+
+@pytest.mark.parametrize("missing", [*[{name} for name in LIVE], set(LIVE)])
+def test_missing_settings_are_all_named_with_the_way_out(monkeypatch, missing):
+    for name in set(LIVE) - missing:
+        monkeypatch.setenv(name, LIVE[name])
+    with pytest.raises(kd.ConfigurationError) as caught:
+        kd.connect()
+    message = str(caught.value)
+    assert all(
+        (name in message.split(". Set them", maxsplit=1)[0]) == (name in missing) for name in LIVE
+    )
+    assert 'kd.connect("sandbox")' in message
+
+
+@pytest.mark.usefixtures("live")
+@pytest.mark.parametrize("empty", LIVE)
+def test_an_empty_variable_counts_as_missing(monkeypatch, empty):
+    monkeypatch.setenv(empty, "")
+    with pytest.raises(kd.ConfigurationError, match=f"Not set: {empty}"):
+        kd.connect()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "says"),
+    [
+        ("koodrive.example", "no scheme or host"),
+        ("ftp://koodrive.example", "no scheme or host"),
+        ("https://", "no scheme or host"),
+        ("https://exa mple", "no scheme or host"),
+        ("https://koodrive.example:port", "is no address"),
+        ("https://koodrive.example/koodrive/ose/v1", "has a path"),
+        ("https://koodrive.example?x=1", "has a path"),
+        ("http://koodrive.example", "use https://"),
+        ("http://10.0.0.1", "use https://"),
+        ("http://127.0.0.1.evil.example", "use https://"),
+        (5, "must be text"),
+    ],
+)
+def test_an_unfit_endpoint_is_refused_with_what_to_write(endpoint, says):
+    with pytest.raises(kd.ConfigurationError, match=says):
+        kd.connect(endpoint=endpoint, user_id="7", auth=kd.TokenAuth("t"))
+
+
+def test_a_password_in_the_endpoint_is_refused_and_not_repeated():
+    with pytest.raises(kd.ConfigurationError) as caught:
+        kd.connect(endpoint="https://me:hunter2@host", user_id="7", auth=kd.TokenAuth("t"))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "kept"),
+    [
+        ("https://Koodrive.example:8443/", "https://koodrive.example:8443"),
+        ("http://localhost:80", "http://localhost:80"),
+        ("http://127.9.9.9", "http://127.9.9.9"),
+        ("http://[::1]:9000", "http://[::1]:9000"),
+    ],
+)
+def test_a_fit_endpoint_is_kept_as_scheme_and_host(endpoint, kept):
+    assert settings.checked_endpoint(endpoint) == kept
+
+
+def test_text_for_credentials_is_refused_and_not_repeated():
+    with pytest.raises(kd.InvalidParameterError) as caught:
+        kd.connect(endpoint="https://host", user_id="7", auth="s3cret-token")
+    assert "TokenAuth" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("", "it is empty"),
+        (1842862763295184641, "must be text, not int"),
+        (1.842862763295184641e18, "must be text, not float"),
+        (None, "must be text, not NoneType"),
+        ("1.84286E+18", "holds something else"),
+        ("../device", "holds something else"),
+        ("1/files", "holds something else"),
+        ("1?x=1", "holds something else"),
+        ("1\r\nX-Evil: 1", "holds something else"),
+        ("1842862763295184641 ", "holds something else"),
+        ("１２３", "holds something else"),
+        ("%2e%2e", "holds something else"),
+        ("9" * 200, "holds something else"),
+    ],
+)
+def test_an_unfit_id_is_refused_before_anything_is_sent(service, value, says):
+    with service.connect() as client:
+        with pytest.raises(kd.InvalidParameterError, match=says):
+            client.record(value)
+        if value is not None:
+            with pytest.raises(kd.InvalidParameterError, match=says):
+                client.records(device_id=value)
+    assert service.asked == []
+
+
+def test_an_unfit_user_id_is_refused_before_anything_is_sent(service):
+    with pytest.raises(kd.InvalidParameterError, match="user id"):
+        service.connect(user_id="a b")
+
+
+def test_the_zone_comes_from_the_argument_then_the_environment_then_utc(monkeypatch):
+    assert settings.display_zone(None).key == "UTC"
+    monkeypatch.setenv("KOODRIVE_TZ", "Asia/Shanghai")
+    assert settings.display_zone(None).key == "Asia/Shanghai"
+    assert settings.display_zone("Europe/Berlin").key == "Europe/Berlin"
+
+
+@pytest.mark.parametrize("name", ["Mars/Olympus", "../etc/passwd", "", 8])
+def test_an_unknown_zone_is_refused_with_an_example(name):
+    with pytest.raises(kd.InvalidParameterError, match="Asia/Shanghai"):
+        settings.display_zone(name)
+
+
+def test_an_unknown_zone_of_the_environment_names_the_variable(monkeypatch):
+    monkeypatch.setenv("KOODRIVE_TZ", "Nowhere")
+    with pytest.raises(kd.InvalidParameterError, match="KOODRIVE_TZ 'Nowhere'"):
+        settings.display_zone(None)
