@@ -1,0 +1,275 @@
+"""Rows of JSON to a frame, by the column table of their dataset.
+
+Rows are read in bulk by pyarrow with an explicit schema. What it refuses is narrowed down by
+halving and read one by one: there, a value that does not fit becomes missing and its text is kept
+in `extra`, and only what is no object or has no usable id is set aside.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from koodrive_nb.columns import DATASETS, KEYS, MODULES, STATUSES, STRING, UNKNOWN, columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from koodrive_nb.columns import Column
+    from koodrive_nb.streams import Stream
+
+_HALVE_ABOVE = 16
+_TIME = pa.timestamp("ms", "UTC")
+_ARROW = {"string": pa.string(), "Int64": pa.int64(), "time": _TIME}
+# Times are read as text first: read as times, one without a zone would pass for UTC unnoticed.
+_WIRE = {"string": pa.string(), "Int64": pa.int64(), "time": pa.string()}
+_PANDAS = {pa.string(): STRING, pa.int64(): pd.Int64Dtype()}
+_ROW = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_CODED: Mapping[str, tuple[str, list[Any]]] = {
+    "module": ("module_code", list(MODULES)),
+    "status": ("status_code", list(STATUSES)),
+}
+_INT64 = range(-(2**63), 2**63)
+
+
+def read_rows(rows: Sequence[bytes], stream: Stream) -> pa.Table:
+    """Read rows of JSON text into a table of the columns that come from the API, and `extra`.
+
+    Counts what was bent, and what was set aside, on the stream.
+    """
+    fields = [column for column in columns(stream.dataset) if column.api_field]
+    return pa.concat_tables(_halves(rows, fields, stream))
+
+
+def _halves(rows: Sequence[bytes], fields: Sequence[Column], stream: Stream) -> list[pa.Table]:
+    table = _read_fast(rows, fields, KEYS[stream.dataset])
+    if table is not None:
+        return [table]
+    if len(rows) <= _HALVE_ABOVE:
+        return [_read_slowly(rows, fields, stream)]
+    middle = len(rows) // 2
+    return [*_halves(rows[:middle], fields, stream), *_halves(rows[middle:], fields, stream)]
+
+
+def _read_fast(rows: Sequence[bytes], fields: Sequence[Column], key: str) -> pa.Table | None:
+    # pyarrow's reader crashes the process on a row that is no object.
+    if not rows or not all(row.startswith(b"{") for row in rows):
+        return None
+    # JSON text has no raw line break inside strings, so those between tokens can go.
+    body = b"\n".join(rows)
+    if body.count(b"\n") != len(rows) - 1 or b"\r" in body:
+        body = b"\n".join(row.replace(b"\n", b" ").replace(b"\r", b" ") for row in rows)
+    try:
+        raw = pyarrow.json.read_json(
+            pa.BufferReader(body),
+            read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(body) + 1),
+            parse_options=pyarrow.json.ParseOptions(
+                explicit_schema=_wire_schema(fields), unexpected_field_behavior="error"
+            ),
+        )
+        table = pa.table(
+            {column.name: pc.cast(_pick(raw, column), _ARROW[column.kind]) for column in fields}
+        )
+    except pa.ArrowInvalid:
+        return None
+    if len(table) != len(rows) or pc.any(pc.is_null(table[key])).as_py():
+        return None
+    if pc.any(pc.equal(table[key], "")).as_py():
+        return None
+    return table.append_column("extra", pa.nulls(len(table), pa.string()))
+
+
+def _wire_schema(fields: Sequence[Column]) -> pa.Schema:
+    flat: dict[str, Any] = {}
+    for column in fields:
+        outer, _, inner = str(column.api_field).rpartition(".")
+        (flat.setdefault(outer, {}) if outer else flat)[inner] = _WIRE[column.kind]
+    return pa.schema(
+        [
+            (name, pa.struct(list(kind.items())) if isinstance(kind, dict) else kind)
+            for name, kind in flat.items()
+        ]
+    )
+
+
+def _pick(raw: pa.Table, column: Column) -> pa.ChunkedArray:
+    outer, *inner = str(column.api_field).split(".")
+    return pc.struct_field(raw[outer], inner) if inner else raw[outer]
+
+
+def _read_slowly(rows: Sequence[bytes], fields: Sequence[Column], stream: Stream) -> pa.Table:
+    key = KEYS[stream.dataset]
+    good = []
+    for text in rows:
+        row = _read_row(text, fields, stream)
+        if row is None or not row[key]:
+            stream.set_aside.append(text.decode())
+        else:
+            good.append(row)
+    layout = [(column.name, _ARROW[column.kind]) for column in fields]
+    return pa.Table.from_pylist(good, pa.schema([*layout, ("extra", pa.string())]))
+
+
+def _read_row(text: bytes, fields: Sequence[Column], stream: Stream) -> dict[str, Any] | None:
+    try:
+        left = _flatten(_ROW.decode(text), fields)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    row: dict[str, Any] = {}
+    coerced = 0
+    for column in fields:
+        api_field = str(column.api_field)
+        raw = left.get(api_field)
+        row[column.name] = None
+        if raw is None:
+            continue
+        try:
+            row[column.name], bent = _value(msgspec.json.decode(raw), column)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            continue
+        coerced += bent
+        del left[api_field]
+    row["extra"] = (
+        "{" + ",".join(f"{_quote(name)}:{raw.decode()}" for name, raw in left.items()) + "}"
+        if left
+        else None
+    )
+    stream.coerced += coerced
+    return row
+
+
+def _flatten(row: dict[str, msgspec.Raw], fields: Sequence[Column]) -> dict[str, bytes]:
+    """Lift the fields of nested objects to the names that the column table uses."""
+    flat = {name: bytes(raw) for name, raw in row.items()}
+    for outer in {str(column.api_field).rpartition(".")[0] for column in fields} - {""}:
+        raw = flat.get(outer, b"")
+        if raw == b"null":
+            del flat[outer]
+        elif raw.startswith(b"{"):
+            del flat[outer]
+            flat |= {f"{outer}.{name}": bytes(part) for name, part in _ROW.decode(raw).items()}
+    return flat
+
+
+def _value(value: Any, column: Column) -> tuple[Any, bool]:
+    """Give a value in the type of its column, and whether it had to be bent.
+
+    Raises:
+        TypeError, ValueError, OverflowError: It does not fit.
+    """
+    if value is None:
+        return None, False
+    if column.kind == "time":
+        return _time(value)
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if column.kind == "string":
+        if isinstance(value, str):
+            return value, False
+        if column.digits and is_integer:
+            return str(value), True
+    elif is_integer and value in _INT64:
+        return value, False
+    raise TypeError
+
+
+def _time(value: Any) -> tuple[datetime | None, bool]:
+    if value == "":
+        return None, True
+    instant = datetime.fromisoformat(value)
+    naive = instant.tzinfo is None
+    if naive:
+        instant = instant.replace(tzinfo=UTC)
+    cut = instant.astimezone(UTC).replace(microsecond=instant.microsecond // 1000 * 1000)
+    return cut, naive or cut != instant
+
+
+def _quote(name: str) -> str:
+    return msgspec.json.encode(name).decode()
+
+
+def to_frame(parts: Sequence[tuple[Stream, Sequence[pa.Table]]], dataset: str) -> pd.DataFrame:
+    """Join what several streams brought into one frame of the dataset, one row per key.
+
+    A row that came twice is kept in its highest status, then its newest version; its stream counts
+    the other. Order: creation time, then the key.
+    """
+    pieces = []
+    for number, (stream, tables) in enumerate(parts):
+        piece = pa.concat_tables([_nothing(dataset), *tables])
+        stream.rows = len(piece) + len(stream.set_aside)
+        pieces.append(piece.append_column("_stream", _repeat(number, pa.int32(), len(piece))))
+    table = pa.concat_tables(pieces)
+    key = KEYS[dataset]
+    if pc.count_distinct(table[key]).as_py() < len(table):
+        table = _without_duplicates(table, key, [stream for stream, _ in parts])
+    time = "create_time" if dataset == "records" else "device_create_time"
+    table = table.take(pc.sort_indices(table, [(time, "ascending"), (key, "ascending")]))
+    numbers = table["_stream"].to_numpy()
+    series = {
+        column.name: _series(column, table, numbers, [stream for stream, _ in parts])
+        for column in columns(dataset)
+    }
+    return pd.DataFrame(series)
+
+
+def _nothing(dataset: str) -> pa.Table:
+    layout = [(field.name, _ARROW[field.kind]) for field in DATASETS[dataset] if field.api_field]
+    return pa.schema([*layout, ("extra", pa.string())]).empty_table()
+
+
+def _repeat(value: Any, kind: pa.DataType, size: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, kind), size)
+
+
+def _without_duplicates(table: pa.Table, key: str, streams: Sequence[Stream]) -> pa.Table:
+    rank = [name for name in ("status_code", "version") if name in table.column_names]
+    order = table.select([key, *rank]).to_pandas()
+    best = order.sort_values(rank, kind="stable", na_position="first") if rank else order
+    kept = best.drop_duplicates(key, keep="last").index.sort_values().to_numpy()
+    dropped = np.delete(table["_stream"].to_numpy(), kept)
+    for number, count in enumerate(np.bincount(dropped, minlength=len(streams))):
+        streams[number].duplicates += int(count)
+    return table.take(kept)
+
+
+def _series(
+    column: Column, table: pa.Table, numbers: np.ndarray[Any, Any], streams: Sequence[Stream]
+) -> pd.Series[Any]:
+    if column.kind == "category":
+        codes = _codes(column, table, numbers, streams)
+        return pd.Series(pd.Categorical.from_codes(codes, dtype=column.dtype))
+    if column.name == "duration_s":
+        ended, created = (table[name].cast(pa.int64()) for name in ("end_time", "create_time"))
+        values = pc.divide(pc.subtract(ended, created).cast(pa.float64()), 1000.0)
+    elif column.name in table.column_names:
+        values = table[column.name]
+    else:
+        each = pa.array([getattr(stream, column.name) for stream in streams], _ARROW[column.kind])
+        values = pa.chunked_array([each.take(pa.array(numbers))])
+    series: pd.Series[Any] = values.to_pandas(types_mapper=_PANDAS.get)
+    return series.astype(column.dtype)
+
+
+def _codes(
+    column: Column, table: pa.Table, numbers: np.ndarray[Any, Any], streams: Sequence[Stream]
+) -> np.ndarray[Any, Any]:
+    """Give the position of each row's value among the identifiers of its category."""
+    names = list(column.values)
+    if column.name == "source":
+        found = pa.array([names.index(stream.source) for stream in streams]).take(pa.array(numbers))
+    elif column.name == "device_source":
+        known = pc.is_valid(table["device_id"])
+        found = pc.if_else(known, names.index("record"), names.index("missing"))
+    else:
+        field, codes = _CODED[column.name]
+        position = pc.index_in(table[field], pa.array(codes, table[field].type))
+        found = pc.fill_null(position, names.index(UNKNOWN))
+    result: np.ndarray[Any, Any] = found.to_numpy(zero_copy_only=False).astype("int8")
+    return result
