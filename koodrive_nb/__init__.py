@@ -1,0 +1,77 @@
+"""Notebook toolkit for the device backups of Huawei Cloud KooDrive.
+
+import koodrive_nb as kd
+
+client = kd.connect("sandbox")
+records = client.records()
+kd.charts.status_breakdown(records)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from koodrive_nb import analysis, charts, sandbox
+    from koodrive_nb.auth import TokenAuth
+    from koodrive_nb.client import Client, connect
+    from koodrive_nb.columns import schema
+    from koodrive_nb.errors import (
+        AuthenticationError,
+        ConfigurationError,
+        ConnectionFailedError,
+        InvalidParameterError,
+        KooDriveError,
+        NotFoundError,
+        ProtocolError,
+        ServerError,
+        ServiceError,
+        ThrottledError,
+    )
+    from koodrive_nb.streams import ledger
+
+__all__ = [
+    "AuthenticationError",
+    "Client",
+    "ConfigurationError",
+    "ConnectionFailedError",
+    "InvalidParameterError",
+    "KooDriveError",
+    "NotFoundError",
+    "ProtocolError",
+    "ServerError",
+    "ServiceError",
+    "ThrottledError",
+    "TokenAuth",
+    "analysis",
+    "charts",
+    "connect",
+    "ledger",
+    "sandbox",
+    "schema",
+]
+
+_HOMES = {
+    "TokenAuth": "auth",
+    "Client": "client",
+    "connect": "client",
+    "schema": "columns",
+    "ledger": "streams",
+}
+_PACKAGES = {"analysis", "charts", "sandbox"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _PACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    home = _HOMES.get(name, "errors")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
