@@ -1,0 +1,10 @@
+"""Answer tables: what state the records are in, and when each device backed up.
+
+Every function takes a pandas, Polars, DuckDB or PySpark frame with the columns of
+`kd.schema("records")`. Tables come back as small pandas frames, with units in the column names.
+"""
+
+from koodrive_nb.analysis.jobs import timeline
+from koodrive_nb.analysis.states import classify, status_breakdown
+
+__all__ = ["classify", "status_breakdown", "timeline"]

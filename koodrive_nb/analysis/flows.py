@@ -1,0 +1,116 @@
+"""How many backups began, ended and were under way, per local hour, day or week."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+import pandas as pd
+
+from koodrive_nb.analysis import rules
+from koodrive_nb.analysis.zones import local_time
+from koodrive_nb.columns import TIME
+from koodrive_nb.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+_HOURS_UP_TO = pd.Timedelta("3D")
+_DAYS_UP_TO = pd.Timedelta("370D")
+_FLOORS = {"1h": "h", "1d": "D"}
+_LENGTHS = {"h": pd.Timedelta("1h"), "D": pd.Timedelta("1D"), "W-MON": pd.Timedelta("7D")}
+
+
+def flow(
+    frame: nw.LazyFrame[Any],
+    context: rules.Context,
+    zone: ZoneInfo,
+    since: pd.Timestamp | None,
+    until: pd.Timestamp | None,
+) -> pd.DataFrame:
+    """Count created, ended and presumed stuck per bin, and what was open at its end."""
+    empty = pd.DataFrame(
+        {"bin_start": pd.Series(dtype=TIME)}
+        | {
+            name: pd.Series(dtype="int64")
+            for name in ("created", "ended", "presumed_stuck", "open")
+        }
+    )
+    if context.first is None or context.last is None or context.as_of is None:
+        empty.attrs["bin"] = "day"
+        return empty
+    first = max(context.first, since) if since is not None else context.first
+    last = min(context.as_of, until) if until is not None else context.as_of
+    unit, size = _bin(last - first)
+    _check_session(frame)
+    events = _events(frame, context)
+    edges = context.first.to_pydatetime(), last.to_pydatetime()
+    counts = {}
+    for name, column in (
+        ("created", "create_time"),
+        ("ended", "_ended"),
+        ("presumed_stuck", "_lost"),
+    ):
+        local = local_time(nw.col(column), zone, *edges)
+        binned = events.filter(~nw.col(column).is_null()).with_columns(_bin=local.dt.truncate(unit))
+        table = rules.collect(binned.group_by("_bin").agg(n=nw.len()))
+        counts[name] = table.set_index("_bin")["n"]
+    table = pd.DataFrame(counts)
+    table.index = pd.DatetimeIndex(table.index).tz_localize(None)
+    # Bins in which nothing happened are shown too, up to now: silence is news.
+    newest = last.tz_convert(zone.key).tz_localize(None).floor(_FLOORS[unit])
+    oldest = table.index.min() if len(table) else newest
+    table = table.reindex(pd.date_range(oldest, newest, freq=_FLOORS[unit])).fillna(0)
+    table["open"] = (table["created"] - table["ended"] - table["presumed_stuck"]).cumsum()
+    if size == "W-MON":
+        weeks = table.resample(size, closed="left", label="left")
+        table = weeks.sum().assign(open=weeks["open"].last())
+    table = table.astype("int64")
+    walls = pd.DatetimeIndex(table.index)
+    starts = walls.tz_localize(zone.key, ambiguous=True, nonexistent="shift_forward")
+    table.insert(0, "bin_start", starts.tz_convert("UTC").as_unit("ms"))
+    ends = walls + _LENGTHS[size]
+    if since is not None:
+        table = table[ends > since.tz_convert(zone.key).tz_localize(None)]
+    if until is not None:
+        table = table[table.index < until.tz_convert(zone.key).tz_localize(None)]
+    table = table.reset_index(drop=True)
+    table.attrs["bin"] = {"W-MON": "week", "D": "day", "h": "hour"}[size]
+    return table
+
+
+def _bin(length: pd.Timedelta) -> tuple[str, str]:
+    if length <= _HOURS_UP_TO:
+        return "1h", "h"
+    return ("1d", "D") if length <= _DAYS_UP_TO else ("1d", "W-MON")
+
+
+def _events(frame: nw.LazyFrame[Any], context: rules.Context) -> nw.LazyFrame[Any]:
+    """Add when a record ended, or when its open state began to count as lost."""
+    created, now, end = nw.col("create_time"), nw.col("as_of"), nw.col("end_time")
+    given_up = reduce(
+        lambda expression, item: expression.when(nw.col("module") == item[0]).then(
+            created + timedelta(seconds=item[1])
+        ),
+        context.limits_s.items(),
+        nw.when(created.is_null()).then(created),
+    ).otherwise(nw.lit(None, dtype=nw.Datetime("us", "UTC")))
+    lost = end.is_null() & nw.col("state").is_in(["stuck", "to_be_deleted", "unknown"])
+    capped = nw.when(given_up < now).then(given_up).otherwise(now)
+    return frame.filter(~created.is_null()).with_columns(
+        _ended=nw.when(end >= created).then(end).when(~end.is_null()).then(created),
+        _lost=nw.when(lost).then(capped),
+    )
+
+
+def _check_session(frame: nw.LazyFrame[Any]) -> None:
+    """Refuse an engine whose session would cut days at another zone's midnight."""
+    noon = nw.lit(pd.Timestamp("2024-01-01T12:00Z").to_pydatetime())
+    hour = rules.collect(frame.head(1).select(hour=noon.dt.hour()))["hour"]
+    if len(hour) and int(hour.iloc[0]) != 12:  # noqa: PLR2004 -- noon
+        raise ConfigurationError(
+            "The engine's session is not in UTC, so its days would be cut at the wrong midnight: "
+            "run SET TimeZone = 'UTC' (DuckDB) or set spark.sql.session.timeZone to UTC first."
+        )

@@ -1,0 +1,242 @@
+"""The words and limits that every table and figure shares: states, stuck limits, context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import narwhals as nw
+import pandas as pd
+import pyarrow as pa
+
+from koodrive_nb.columns import MODULES, STRING, TIME, UNKNOWN
+from koodrive_nb.errors import InvalidParameterError
+from koodrive_nb.streams import ATTRS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+STATES = ("completed", "in_progress", "stuck", "to_be_deleted", "unknown")
+STUCK_REASONS = ("superseded", "age")
+OS_FAMILIES = ("android", "harmonyos", "ios", "windows", "macos", "linux", "other", "unknown")
+MODULE_LABELS = (*MODULES.values(), UNKNOWN)
+
+Duration: TypeAlias = str | timedelta | pd.Timedelta
+
+_PANDAS = dict.fromkeys((pa.string(), pa.large_string(), pa.string_view()), STRING) | {
+    pa.int64(): pd.Int64Dtype()
+}
+_AT_LEAST = pd.Timedelta("1h")
+_FEW_COMPLETED = pd.Timedelta("24h")
+_ENOUGH_COMPLETED = 30
+_TIMES_P99 = 3
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a figure says about its table besides the numbers."""
+
+    n_records: int
+    first: pd.Timestamp | None
+    last: pd.Timestamp | None
+    as_of: pd.Timestamp | None
+    limits_s: Mapping[str, float]
+    attrs: Mapping[str, Any]
+    tz: str
+
+    def as_attrs(self, **more: object) -> dict[str, Any]:
+        """Give it as plain values for `DataFrame.attrs`, which pandas copies deeply."""
+        kept = {key: self.attrs[key] for key in ("source", "complete") if key in self.attrs}
+        return kept | {
+            "n_records": self.n_records,
+            "first": _iso(self.first),
+            "last": _iso(self.last),
+            "as_of": _iso(self.as_of),
+            "tz": self.tz,
+            "stuck_rule": stuck_rule(self.limits_s),
+            **more,
+        }
+
+
+def _iso(instant: pd.Timestamp | None) -> str | None:
+    return None if instant is None else instant.isoformat()
+
+
+def lazy(records: Any, needed: Iterable[str]) -> nw.LazyFrame[Any]:
+    """Wrap a frame of any engine, once its columns are known to be there.
+
+    Raises:
+        InvalidParameterError: It is no frame, or columns are missing.
+    """
+    try:
+        frame: Any = nw.from_native(records)
+    except TypeError:
+        raise InvalidParameterError(
+            f"Pass records as a pandas, Polars, DuckDB or PySpark frame, not "
+            f"{type(records).__name__}: client.records() gives one."
+        ) from None
+    present = set(frame.collect_schema().names())
+    missing = [name for name in needed if name not in present]
+    if missing:
+        raise InvalidParameterError(
+            f"The frame lacks the column(s) {', '.join(missing)}: pass what client.records() or "
+            "kd.analysis.classify() returned, with all its columns."
+        )
+    wrapped: nw.LazyFrame[Any] = frame.lazy()
+    return wrapped
+
+
+def collect(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
+    """Bring a small result into pandas, with the same types from every engine, instants in UTC."""
+    # By way of Arrow without pandas' own notes: what each engine would make of them differs.
+    plain = frame.collect("pyarrow").to_native().replace_schema_metadata(None)
+    fields = [
+        field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field
+        for field in plain.schema
+    ]
+    table: pd.DataFrame = plain.cast(pa.schema(fields)).to_pandas(types_mapper=_PANDAS.get)
+    for name, dtype in table.dtypes.items():
+        if isinstance(dtype, pd.DatetimeTZDtype):
+            table[name] = table[name].dt.tz_convert("UTC").astype(TIME)
+    return table
+
+
+def instant(value: object, name: str, zone: str = "UTC") -> pd.Timestamp:
+    """Read an instant; one that names no zone is meant in `zone`.
+
+    Raises:
+        InvalidParameterError: It is none.
+    """
+    given: Any = value
+    try:
+        # pandas reads a bare number as nanoseconds since 1970.
+        stamp = pd.NaT if isinstance(given, int | float) else pd.Timestamp(given)
+    except (ValueError, TypeError, OverflowError):
+        stamp = pd.NaT
+    if not isinstance(stamp, pd.Timestamp):
+        raise InvalidParameterError(
+            f"{name}= takes an instant such as '2025-12-17T08:30Z' or a datetime, not {value!r}."
+        )
+    if stamp.tzinfo is None:
+        stamp = stamp.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
+    return stamp.tz_convert("UTC")
+
+
+def duration(value: object, name: str) -> pd.Timedelta:
+    """Read a positive duration, such as "7D" or "36h".
+
+    Raises:
+        InvalidParameterError: It is none, or has no unit.
+    """
+    try:
+        if isinstance(value, str | timedelta):
+            span = pd.Timedelta(value)
+            if isinstance(span, pd.Timedelta) and span > pd.Timedelta(0) and not _bare(value):
+                return span
+    except ValueError:
+        pass
+    raise InvalidParameterError(
+        f"{name}= takes a positive duration with its unit, such as '7D', '36h' or a timedelta, "
+        f"not {value!r}."
+    )
+
+
+def _bare(value: object) -> bool:
+    # pandas reads "7" as seven nanoseconds.
+    return isinstance(value, str) and value.strip().replace(".", "").isdigit()
+
+
+def stuck_limits(
+    durations: pd.DataFrame, stuck_after: str | Duration | Mapping[str, Duration]
+) -> dict[str, float]:
+    """Give for each module the seconds after which an open backup counts as stuck.
+
+    "auto": three times the 99th percentile of the module's completed durations (`durations` has
+    `module`, `n`, `p99_s`), at least an hour; 24 hours below 30 completed backups.
+
+    Raises:
+        InvalidParameterError: `stuck_after` is no duration, or names an unknown module.
+    """
+    if not isinstance(stuck_after, Mapping) and stuck_after != "auto":
+        limit = duration(stuck_after, "stuck_after")
+        return dict.fromkeys(MODULE_LABELS, limit.total_seconds())
+    limits = dict.fromkeys(MODULE_LABELS, _FEW_COMPLETED.total_seconds())
+    for module, n, p99_s in zip(
+        durations["module"], durations["n"], durations["p99_s"], strict=True
+    ):
+        if n >= _ENOUGH_COMPLETED:
+            limits[str(module)] = max(_AT_LEAST.total_seconds(), _TIMES_P99 * float(p99_s))
+    for module, value in stuck_after.items() if isinstance(stuck_after, Mapping) else ():
+        if module not in MODULE_LABELS:
+            raise InvalidParameterError(
+                f"stuck_after= names {module!r}, which is no module: "
+                f"choose among {', '.join(MODULE_LABELS)}."
+            )
+        limits[module] = duration(value, f"stuck_after[{module!r}]").total_seconds()
+    return limits
+
+
+def stuck_rule(limits_s: Mapping[str, float]) -> str:
+    """Say in one line when an open backup counts as stuck."""
+    by_length: dict[float, list[str]] = {}
+    for module, limit in limits_s.items():
+        by_length.setdefault(limit, []).append(word(module))
+    lengths = ", ".join(
+        f"{span(limit)} ({', '.join(modules)})" for limit, modules in sorted(by_length.items())
+    )
+    older = f", or open for more than {lengths}" if lengths else ""
+    return f"Stuck = open, with a later backup of the same device and module{older}"
+
+
+def span(seconds: float) -> str:
+    """Write a duration in one or two units, such as "4 min 12 s"."""
+    whole = int(abs(seconds))
+    sign = "-" if seconds < 0 and whole else ""
+    if whole < _MINUTE:
+        return f"{seconds:.1f}".rstrip("0").rstrip(".") + " s"
+    for unit, size, next_unit, next_size in (
+        ("d", _DAY, "h", _HOUR),
+        ("h", _HOUR, "min", _MINUTE),
+        ("min", _MINUTE, "s", 1),
+    ):
+        if whole >= size:
+            rest = whole % size // next_size
+            more = f" {rest} {next_unit}" if rest else ""
+            return f"{sign}{whole // size} {unit}{more}"
+    raise AssertionError  # pragma: no cover -- a minute is at least a minute
+
+
+def word(identifier: str) -> str:
+    """Write an identifier as words: to_be_deleted -> to be deleted."""
+    return identifier.replace("_", " ")
+
+
+def stamp_context(frame: nw.LazyFrame[Any], attrs: Mapping[str, Any], tz: str) -> Context:
+    """Measure the span of a classified frame, its newest "now" and its stuck limits."""
+    per_module = collect(
+        frame.group_by("module").agg(
+            n=nw.len(),
+            first=nw.col("create_time").min(),
+            last=nw.col("create_time").max(),
+            as_of=nw.col("as_of").max(),
+            limit_s=nw.col("stuck_after_s").max(),
+        )
+    )
+    order = [label for label in MODULE_LABELS if label in set(per_module["module"].astype(str))]
+    limits = dict(zip(per_module["module"].astype(str), per_module["limit_s"], strict=True))
+    return Context(
+        n_records=int(per_module["n"].sum()),
+        first=_known(per_module["first"].min()),
+        last=_known(per_module["last"].max()),
+        as_of=_known(per_module["as_of"].max()),
+        limits_s={label: float(limits[label]) for label in order},
+        attrs=attrs.get(ATTRS, {}),
+        tz=tz,
+    )
+
+
+def _known(stamp: object) -> pd.Timestamp | None:
+    return stamp if isinstance(stamp, pd.Timestamp) else None

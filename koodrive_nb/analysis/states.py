@@ -1,0 +1,271 @@
+"""What state each record is in, and how many are in which.
+
+The API knows new, completed and to be deleted; it has no failed. That a backup is stuck is
+inferred, and every table says by which rule.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from functools import reduce
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import narwhals as nw
+import pandas as pd
+
+from koodrive_nb import settings
+from koodrive_nb.analysis import rules
+from koodrive_nb.columns import STRING, categories
+from koodrive_nb.errors import InvalidParameterError
+from koodrive_nb.streams import ATTRS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Frame = TypeVar("Frame")
+
+_NEEDED = (
+    "user_id",
+    "device_id",
+    "device_name",
+    "device_os",
+    "module",
+    "status_code",
+    "create_time",
+    "end_time",
+    "duration_s",
+    "fetched_at",
+)
+_ADDED = ("state", "stuck_reason", "stuck_after_s", "device_label", "os_family", "as_of")
+_Z_95 = 1.959963984540054
+
+
+def classify(
+    records: Frame,
+    *,
+    as_of: object = None,
+    stuck_after: str | rules.Duration | Mapping[str, rules.Duration] = "auto",
+) -> Frame:
+    """Add to each record the state it is in.
+
+    Added columns: `state` (completed, in_progress, stuck, to_be_deleted, unknown), `stuck_reason`
+    (superseded: the same device and module has a later record; age: open for longer than
+    `stuck_after_s`), `stuck_after_s` (seconds), `device_label` (name and last four digits of the
+    id), `os_family`, and `as_of`, the row's "now": its `fetched_at`, or the given `as_of` if that
+    is earlier. `stuck_after` is a duration such as "6h", one for each module, or "auto": three
+    times the 99th percentile of completed durations, at least 1 h; 24 h below 30 of them.
+
+    Stuck is an inference: the API has no failed status, and a lock that a client no longer renews
+    expires after ten minutes. A frame that has a `state` comes back as it is, so that a filter can
+    never change one.
+
+    Raises:
+        InvalidParameterError: Columns are missing, or an argument is not what this takes.
+    """
+    known = rules.lazy(records, ())
+    if "state" in known.collect_schema().names():
+        return records
+    frame = _with_now(rules.lazy(records, _NEEDED), as_of)
+    limits = rules.stuck_limits(_completed_durations(frame), stuck_after)
+    frame = _with_state(frame, limits).with_columns(
+        device_label=_device_label(), os_family=_os_family()
+    )
+    added = frame.select(*known.collect_schema().names(), *_ADDED)
+    native: Any = records
+    native = nw.from_native(native)
+    if isinstance(native, nw.LazyFrame):
+        return added.to_native()  # type: ignore[no-any-return]  # the engine that came in
+    result: Any = added.collect(native.implementation).to_native()
+    if isinstance(result, pd.DataFrame):
+        result = result.astype(
+            {
+                "state": categories(rules.STATES),
+                "stuck_reason": categories(rules.STUCK_REASONS),
+                "device_label": STRING,
+                "os_family": categories(rules.OS_FAMILIES),
+                "as_of": "datetime64[ms, UTC]",
+            }
+        )
+        result.attrs = getattr(records, "attrs", {})
+    return result  # type: ignore[no-any-return]  # as above
+
+
+def _with_now(frame: nw.LazyFrame[Any], as_of: object) -> nw.LazyFrame[Any]:
+    now = nw.col("fetched_at")
+    if as_of is not None:
+        limit = nw.lit(rules.instant(as_of, "as_of").to_pydatetime())
+        now = nw.when(now < limit).then(now).otherwise(limit)
+    return frame.with_columns(as_of=now)
+
+
+def _completed_durations(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
+    finished = frame.filter(
+        nw.col("status_code") == 1,
+        nw.col("duration_s") >= 0,
+        nw.col("end_time") <= nw.col("as_of"),
+    )
+    return rules.collect(
+        finished.group_by("module").agg(
+            n=nw.len(), p99_s=nw.col("duration_s").quantile(0.99, interpolation="linear")
+        )
+    )
+
+
+def _with_state(frame: nw.LazyFrame[Any], limits: Mapping[str, float]) -> nw.LazyFrame[Any]:
+    created, now, status = nw.col("create_time"), nw.col("as_of"), nw.col("status_code")
+    frame = frame.with_columns(_seen=nw.when(created <= now).then(created))
+    frame = frame.with_columns(
+        _newest=nw.col("_seen").max().over("user_id", "device_id", "module"),
+    )
+    superseded = (nw.col("_newest") > created).fill_null(value=False) & (
+        ~nw.col("device_id").is_null()
+    )
+    too_old = reduce(
+        lambda left, right: left | right,
+        (
+            (nw.col("module") == module) & (created + timedelta(seconds=limit) < now)
+            for module, limit in limits.items()
+        ),
+    ).fill_null(value=False)
+    is_open = (status == 0).fill_null(value=False)
+    frame = frame.with_columns(
+        stuck_reason=nw.when(is_open & superseded)
+        .then(nw.lit("superseded"))
+        .when(is_open & too_old)
+        .then(nw.lit("age"))
+        .otherwise(nw.lit(None, dtype=nw.String)),
+        stuck_after_s=_by_module(limits),
+    )
+    return frame.with_columns(
+        state=nw.when(~nw.col("stuck_reason").is_null())
+        .then(nw.lit("stuck"))
+        .when(is_open)
+        .then(nw.lit("in_progress"))
+        .when((status == 1).fill_null(value=False))
+        .then(nw.lit("completed"))
+        .when((status == 2).fill_null(value=False))  # noqa: PLR2004 -- the API's own code
+        .then(nw.lit("to_be_deleted"))
+        .otherwise(nw.lit("unknown"))
+    )
+
+
+def _by_module(values: Mapping[str, float]) -> nw.Expr:
+    (first, value), *rest = values.items()
+    chain: Any = nw.when(nw.col("module") == first).then(nw.lit(float(value)))
+    for module, other in rest:
+        chain = chain.when(nw.col("module") == module).then(nw.lit(float(other)))
+    result: nw.Expr = chain.otherwise(nw.lit(None, dtype=nw.Float64))
+    return result
+
+
+def _device_label() -> nw.Expr:
+    name = nw.col("device_name").fill_null("").str.strip_chars()
+    last_four = nw.col("device_id").str.tail(4)
+    return (
+        nw.when(nw.col("device_id").is_null())
+        .then(nw.lit("(unknown device)"))
+        .when(name == "")
+        .then(nw.concat_str(nw.lit("(no name) ·"), last_four))
+        .otherwise(nw.concat_str(name, nw.lit(" ·"), last_four))
+    )
+
+
+def _os_family() -> nw.Expr:
+    """Sort the free text of device systems ("iOS 18_2", "HarmonyOS NEXT 5") into families."""
+    text = nw.col("device_os").fill_null("").str.strip_chars().str.to_lowercase()
+    chain: Any = nw.when(text.is_in(["", "unknown"])).then(nw.lit("unknown"))
+    for part, family in (
+        ("harmony", "harmonyos"),
+        ("android", "android"),
+        ("ios", "ios"),
+        ("ipad", "ios"),
+        ("iphone", "ios"),
+        ("windows", "windows"),
+        ("mac", "macos"),
+        ("linux", "linux"),
+    ):
+        chain = chain.when(text.str.contains(part, literal=True)).then(nw.lit(family))
+    result: nw.Expr = chain.otherwise(nw.lit("other"))
+    return result
+
+
+def status_breakdown(
+    records: Any,
+    *,
+    by: str | Sequence[str] = "module",
+    as_of: object = None,
+    tz: str | None = None,
+    stuck_after: str | rules.Duration | Mapping[str, rules.Duration] = "auto",
+) -> pd.DataFrame:
+    """Count the records in each state, one row per group.
+
+    Columns: the group's own, `n`, one count for each state (`to_be_deleted` split into
+    `was_completed` and `was_abandoned`, by whether it has an end), and of those that have come to
+    an end the share that completed: `settled_share` = (`completed` + `was_completed`) / `settled`,
+    from 0 to 1, with its 95 % Wilson interval `settled_share_lo` and `settled_share_hi`. In
+    progress and unknown are in neither part. Groups of modules come in the API's order, others by
+    size. `tz` is the zone in which a figure names the span.
+
+    Raises:
+        InvalidParameterError: A column is missing, or an argument is not what this takes.
+    """
+    keys = [by] if isinstance(by, str) else list(by)
+    if not keys:
+        raise InvalidParameterError("by= takes at least one column, such as by='module'.")
+    frame = rules.lazy(classify(records, as_of=as_of, stuck_after=stuck_after), keys)
+    zone = settings.display_zone(tz).key
+    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
+    has_end = ~nw.col("end_time").is_null()
+    deleting = nw.col("state") == "to_be_deleted"
+    flags = {state: nw.col("state") == state for state in rules.STATES} | {
+        "was_completed": deleting & has_end,
+        "was_abandoned": deleting & ~has_end,
+    }
+    counted = frame.with_columns(
+        **{f"_{name}": flag.cast(nw.Int64) for name, flag in flags.items()}
+    )
+    # A key that is also a column of the result would be counted into itself.
+    table = rules.collect(
+        counted.group_by(*keys).agg(
+            nw.len().alias("n"), *(nw.col(f"_{name}").sum().alias(name) for name in flags)
+        )
+    )
+    table = _in_order(table, keys, list(flags))
+    settled_well = table["completed"] + table["was_completed"]
+    table["settled"] = settled_well + table["stuck"] + table["was_abandoned"]
+    shares = [_wilson(*pair) for pair in zip(settled_well, table["settled"], strict=True)]
+    for position, name in enumerate(("settled_share", "settled_share_lo", "settled_share_hi")):
+        table[name] = pd.Series([share[position] for share in shares], dtype="float64")
+    table.attrs[ATTRS] = context.as_attrs(by=keys)
+    return table
+
+
+def _in_order(table: pd.DataFrame, keys: Sequence[str], counts: Sequence[str]) -> pd.DataFrame:
+    if list(keys) == ["module"]:
+        named = [label for label in rules.MODULE_LABELS if label != "unknown"]
+        extra = [label for label in table["module"] if label not in named]
+        order = pd.DataFrame({"module": pd.array([*named, *extra], dtype=STRING)})
+        table = order.merge(table, on="module", how="left")
+    else:
+        table = table.sort_values(
+            ["n", *keys], ascending=[False, *(True for _ in keys)], kind="stable", key=_sortable
+        ).reset_index(drop=True)
+    whole = ["n", *counts]
+    table[whole] = table[whole].fillna(0).astype("int64")
+    return table
+
+
+def _sortable(values: pd.Series[Any]) -> pd.Series[Any]:
+    return values if values.dtype.kind in "iuf" else values.astype(str)
+
+
+def _wilson(hits: int, n: int) -> tuple[float, float, float]:
+    """Give hits / n with its 95 % score interval (Wilson 1927); not a number where n is 0."""
+    if n == 0:
+        return math.nan, math.nan, math.nan
+    share = hits / n
+    z2 = _Z_95**2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return share, max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,64 @@
+"""Records made to measure, and every engine that the analysis runs on."""
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pytest
+
+from koodrive_nb import columns
+
+NOW = pd.Timestamp("2025-12-17T08:30Z")
+
+
+@pytest.fixture
+def make():
+    """Make records: one dict a record, with only what matters; the rest is filled in."""
+
+    def build(*rows, now=NOW):
+        full = []
+        for number, row in enumerate(rows):
+            known = {
+                "user_id": "u",
+                "record_id": str(number),
+                "module": "album",
+                "status_code": 1,
+                "create_time": now - pd.Timedelta("1D"),
+                "device_id": "1000000000000000001",
+                "device_name": "phone",
+                "fetched_at": now,
+            } | row
+            for name in ("create_time", "end_time", "fetched_at", "device_create_time"):
+                value = known.get(name)
+                known[name] = pd.NaT if value is None else pd.Timestamp(value)
+            known.setdefault(
+                "duration_s", (known["end_time"] - known["create_time"]).total_seconds()
+            )
+            full.append(
+                {column.name: known.get(column.name) for column in columns.columns("records")}
+            )
+        names = [column.name for column in columns.columns("records")]
+        frame = pd.DataFrame(full, columns=names)
+        for column in columns.columns("records"):
+            if column.kind == "time":
+                frame[column.name] = pd.to_datetime(frame[column.name], utc=True)
+            frame[column.name] = frame[column.name].astype(column.dtype)
+        return frame
+
+    return build
+
+
+def _duckdb(frame):
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.register("records", pl.from_pandas(frame).to_arrow())
+    return connection.table("records")
+
+
+@pytest.fixture(params=["polars", "polars lazy", "duckdb"])
+def engine(request):
+    """Move a pandas frame to another engine."""
+    return {
+        "polars": pl.from_pandas,
+        "polars lazy": lambda frame: pl.from_pandas(frame).lazy(),
+        "duckdb": _duckdb,
+    }[request.param]
