@@ -1,0 +1,10 @@
+"""Figures: records, or the table of the same name from `kd.analysis`, to a plotly figure.
+
+A figure names its window, its zone, its source and what is left out, and stays under 300 KB
+whatever the number of records.
+"""
+
+from koodrive_nb.charts.states import status_breakdown
+from koodrive_nb.charts.timelines import timeline
+
+__all__ = ["status_breakdown", "timeline"]

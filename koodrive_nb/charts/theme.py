@@ -1,0 +1,189 @@
+"""How every figure looks: colours that survive colour blindness, patterns, words, time axes."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from koodrive_nb.errors import InvalidParameterError
+from koodrive_nb.streams import ATTRS
+from koodrive_nb.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+# Each at least 3:1 on white and on #111 (WCAG 1.4.11), and apart from the others under
+# protanopia, deuteranopia and tritanopia; pattern and symbol say the same without colour.
+COLOURS = {
+    "completed": "#4172C7",
+    "in_progress": "#22A5A1",
+    "stuck": "#BC492F",
+    "to_be_deleted": "#6C6969",
+    "unknown": "#874B81",
+}
+PATTERNS = {"completed": "", "in_progress": "/", "stuck": "x", "to_be_deleted": ".", "unknown": "+"}
+SYMBOLS = {
+    "completed": "circle",
+    "in_progress": "diamond",
+    "stuck": "x",
+    "to_be_deleted": "square-open",
+    "unknown": "cross-thin-open",
+}
+INK = "#24292F"
+QUIET = "#57606A"
+GRID = "#E3E6EA"
+BAND = "#F5F7F9"
+GAP = "#C8862B"
+
+LABEL_CHARACTERS = 32
+_SUBTITLE_CHARACTERS = 112
+_LINE_PX = 16
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "colorway": list(COLOURS.values()),
+        "font": {"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "color": INK},
+        "hoverlabel": {"align": "left"},
+        "paper_bgcolor": "#FFFFFF",
+        "plot_bgcolor": "#FFFFFF",
+        "title": {"font": {"size": 17}, "subtitle": {"font": {"size": 12, "color": QUIET}}},
+        "xaxis": {"gridcolor": GRID, "linecolor": GRID, "zerolinecolor": GRID, "automargin": True},
+        "yaxis": {"gridcolor": GRID, "linecolor": GRID, "zerolinecolor": GRID, "automargin": True},
+    }
+)
+
+
+def fill(state: str, pattern_px: int = 7) -> dict[str, Any]:
+    """Give the colour and the pattern of a state's bars."""
+    pattern = {"shape": PATTERNS[state], "fillmode": "overlay", "fgcolor": "#FFFFFF"}
+    return {
+        "color": COLOURS[state],
+        "pattern": pattern | {"fgopacity": 0.4, "size": pattern_px, "solidity": 0.25},
+    }
+
+
+def shown(text: object, limit: int = LABEL_CHARACTERS) -> str:
+    """Make text of the service safe for plotly, which reads HTML, and TeX between dollars."""
+    return html.escape(one_line(text, limit)).replace("$", "&#36;")
+
+
+def table_for(
+    records: Any, answer: Callable[..., pd.DataFrame], own: Iterable[str], options: dict[str, Any]
+) -> pd.DataFrame:
+    """Give the table to draw: the one passed, or the one that `answer` makes of records.
+
+    Raises:
+        InvalidParameterError: It is neither, or it is a table and options came with it.
+    """
+    names = set(getattr(records, "columns", ()))
+    if {"record_id", "status_code"} <= names or not isinstance(records, pd.DataFrame):
+        return answer(records, **options)
+    missing = [name for name in own if name not in names]
+    if missing:
+        raise InvalidParameterError(
+            f"Pass records, or what kd.analysis.{answer.__name__}() returned: this frame lacks "
+            f"{', '.join(missing)}."
+        )
+    if options:
+        raise InvalidParameterError(
+            f"{', '.join(options)}: the table is made already, so pass options to "
+            f"kd.analysis.{answer.__name__}() instead."
+        )
+    return records
+
+
+def facts(table: pd.DataFrame) -> Mapping[str, Any]:
+    """Give what a table says of itself, where pandas has not dropped it."""
+    found: Mapping[str, Any] = table.attrs.get(ATTRS, {})
+    return found
+
+
+def provenance(about: Mapping[str, Any]) -> str:
+    """Say where the numbers come from and whether they are all there."""
+    source = str(about.get("source", "source unknown"))
+    if "complete" not in about:
+        complete = "completeness unknown"
+    else:
+        complete = "complete" if about["complete"] else "INCOMPLETE"
+    return f"{shown('sandbox (synthetic)' if source == 'sandbox' else source)}, {complete}"
+
+
+def window(about: Mapping[str, Any]) -> str:
+    """Write the span of what is drawn, in the display zone."""
+    zone = ZoneInfo(about.get("tz", "UTC"))
+    first = about.get("cut_at") or about.get("since") or about.get("first")
+    last = about.get("until") or about.get("as_of")
+    stamps = [pd.Timestamp(text).tz_convert(zone) for text in (first, last) if text]
+    days = dict.fromkeys(f"{stamp.day} {stamp:%b %Y}" for stamp in stamps)
+    return f"{' – '.join(days)} ({zone_name(about)})" if days else "no dates"
+
+
+def zone_name(about: Mapping[str, Any]) -> str:
+    """Write the display zone with the offsets that it has in the span of a table."""
+    zone = ZoneInfo(about.get("tz", "UTC"))
+    stamps = [pd.Timestamp(about[key]) for key in ("first", "as_of") if about.get(key)]
+    offsets = dict.fromkeys(offset(stamp, zone) for stamp in stamps)
+    key = str(zone)
+    return key if key == "UTC" or not offsets else f"{key}, UTC{'/'.join(offsets)}"
+
+
+def offset(stamp: pd.Timestamp, zone: ZoneInfo) -> str:
+    """Write a zone's offset at an instant, such as "+08:00"."""
+    seconds = int((stamp.tz_convert(zone).utcoffset() or timedelta(0)).total_seconds())
+    sign = "-" if seconds < 0 else "+"
+    hours, rest = divmod(abs(seconds), 3600)
+    return f"{sign}{hours:02d}:{rest // 60:02d}"
+
+
+def wall(times: pd.Series[Any], zone: ZoneInfo) -> list[str | None]:
+    """Write instants as wall-clock text: plotly has no zones and would drop an offset."""
+    local = times.dt.tz_convert(zone).dt.tz_localize(None)
+    return [None if pd.isna(stamp) else stamp.isoformat(timespec="milliseconds") for stamp in local]
+
+
+def finish(
+    figure: go.Figure, title: str, subtitle: Iterable[str], *, plot_px: int, alt: str
+) -> go.Figure:
+    """Give a figure its title, wrapped subtitle, legend, height and alternative text."""
+    lines = [
+        line
+        for sentence in subtitle
+        if sentence
+        for line in textwrap.wrap(sentence, _SUBTITLE_CHARACTERS, break_long_words=False)
+    ]
+    top = 62 + _LINE_PX * len(lines)
+    bottom = 96
+    figure.update_layout(
+        template=TEMPLATE,
+        title={
+            "text": title,
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 14, "l": 12},
+            "subtitle": {"text": "<br>".join(lines)},
+        },
+        height=plot_px + top + bottom,
+        margin={"t": top, "b": bottom, "l": 12, "r": 16},
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 0,
+            "yref": "container",
+            "yanchor": "bottom",
+            "traceorder": "normal",
+        },
+        meta={"alt": alt},
+    )
+    return figure

@@ -1,0 +1,136 @@
+"""When each device backed up, and where a backup is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from koodrive_nb import analysis
+from koodrive_nb.analysis.rules import STATES, span, word
+from koodrive_nb.charts import flows, marks, theme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_ROW_PX = 24
+_DENSE_ROW_PX = 17
+_DENSE_ABOVE_ROWS = 40
+_PAD_SHARE = 0.02
+_NO_MODULE = ""
+
+
+def timeline(records: Any, **options: Any) -> go.Figure:
+    """Draw each device's backups from creation to end, and the gaps where one is missing.
+
+    Takes records with the options of `kd.analysis.timeline`, or its table. One row per device and
+    module, the device longest without a newer completed backup first. An open backup reaches to its
+    "now" with an open edge. For a fleet, what was created, ended and under way over time is drawn
+    instead, and the subtitle says so.
+
+    Raises:
+        InvalidParameterError: It is neither, or an option is not what the analysis takes.
+    """
+    own = ("bin_start",) if "bin_start" in getattr(records, "columns", ()) else ("lane", "kind")
+    table = theme.table_for(records, analysis.timeline, own, options)
+    if "bin_start" in table.columns:
+        return flows.flow(table)
+    about = theme.facts(table)
+    zone = ZoneInfo(about.get("tz", "UTC"))
+    rows = _rows(table)
+    figure = go.Figure()
+    marks.draw_bands(figure, rows)
+    low, high = _span(table, about)
+    marks.draw_gaps(figure, table[table["kind"] == "gap"], rows, zone, low)
+    backups = table[table["kind"] == "backup"]
+    for state in STATES:
+        marks.draw_backups(figure, backups[backups["state"] == state], state, rows, zone)
+    marks.draw_waiting(figure, table[table["kind"] == "waiting"], rows, zone)
+    marks.draw_now(figure, about, zone)
+    figure.update_layout(
+        barmode="overlay",
+        bargap=0.3,
+        hoverdistance=30,
+        xaxis={
+            "type": "date",
+            "range": theme.wall(pd.Series([low, high]), zone),
+            "title": {"text": f"created – ended ({theme.zone_name(about)})"},
+        },
+        yaxis={
+            "range": [len(rows) - 0.5, -0.5],
+            "showgrid": False,
+            "tickmode": "array",
+            "tickvals": list(range(len(rows))),
+            "ticktext": _row_labels(rows),
+            "zeroline": False,
+        },
+    )
+    lanes = int(table["lane"].nunique())
+    return theme.finish(
+        figure,
+        "Backups of each device over time",
+        _subtitle(about, len(backups), lanes),
+        plot_px=24
+        + max(2, len(rows)) * (_ROW_PX if len(rows) <= _DENSE_ABOVE_ROWS else _DENSE_ROW_PX),
+        alt=f"Timeline of {len(backups):,} backups on {lanes:,} lanes, with "
+        f"{int((table['kind'] == 'gap').sum()):,} gaps.",
+    )
+
+
+def _rows(table: pd.DataFrame) -> list[tuple[int, str, str]]:
+    """Give the rows from top to bottom: lane, module, label of the device."""
+    rows = []
+    lanes: Iterable[tuple[Any, pd.DataFrame]] = table.groupby("lane")
+    for lane, part in lanes:
+        modules = part["module"].dropna()
+        present = [label for label in modules.cat.categories if (modules == label).any()]
+        label = part["device_label"].iloc[0]
+        rows += [(int(lane), str(module), str(label)) for module in present or [_NO_MODULE]]
+    return rows
+
+
+def _row_labels(rows: list[tuple[int, str, str]]) -> list[str]:
+    labels = []
+    previous = None
+    for lane, module, label in rows:
+        name = f"<b>{theme.shown(label)}</b>  " if lane != previous else ""
+        labels.append(f"{name}{word(module) or 'no backup'}")
+        previous = lane
+    return labels
+
+
+def _span(table: pd.DataFrame, about: Mapping[str, Any]) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """Span the axis over the window, or over the backups, and a little more."""
+    drawn = table if (table["kind"] != "backup").all() else table[table["kind"] == "backup"]
+    given = (about.get("cut_at") or about.get("since"), about.get("until") or about.get("as_of"))
+    found = (drawn["create_time"].min(), table["shown_until"].max())
+    low, high = (
+        pd.Timestamp(text) if text else stamp for text, stamp in zip(given, found, strict=True)
+    )
+    if pd.isna(low) or pd.isna(high):
+        # Nothing to draw: any span will do.
+        low = high = pd.Timestamp(given[1] or "2025-01-01T00:00Z")
+    pad = max((high - low) * _PAD_SHARE, pd.Timedelta("10min"))
+    return (low - pad).as_unit("ms"), (high + pad).as_unit("ms")
+
+
+def _subtitle(about: Mapping[str, Any], n_backups: int, n_lanes: int) -> list[str]:
+    left_out = about.get("n_lanes_left_out", 0)
+    lanes = f"{n_lanes:,} lanes" + (f", {left_out:,} more not drawn" if left_out else "")
+    cut = about.get("n_marks_left_out", 0)
+    gap_after_s = about.get("gap_after_s")
+    return [
+        f"{n_backups:,} backups on {lanes}, {theme.window(about)}, {theme.provenance(about)}",
+        f"Only the newest {n_backups:,} of these lanes are drawn, {cut:,} older ones are not"
+        if cut
+        else "",
+        "Longest without a newer completed backup first"
+        + (
+            f"; shaded: no completed backup for more than {span(gap_after_s)}"
+            if gap_after_s
+            else ""
+        ),
+        theme.shown(about.get("stuck_rule", ""), 400),
+    ]

@@ -1,0 +1,252 @@
+import json
+
+import pandas as pd
+import polars as pl
+import pytest
+
+import koodrive_nb as kd
+from koodrive_nb.analysis.rules import STATES
+from koodrive_nb.charts import theme
+
+MAX_BYTES = 300_000
+HOSTILE = "<img src=x onerror=alert(1)>$\\href{javascript:x}{y}$\u202e\x00" + "&" * 250
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    with kd.connect("sandbox", user_id="crowd") as client:
+        some = client.devices()["device_id"].iloc[::1000]
+        parts = [client.records(device_id=device) for device in some]
+    return kd.analysis.classify(pd.concat(parts, ignore_index=True))
+
+
+def numbers(figure):
+    return json.loads(figure.to_json())
+
+
+def subtitle(figure):
+    return figure.layout.title.subtitle.text.replace("<br>", " ")
+
+
+CHARTS = [kd.charts.status_breakdown, kd.charts.timeline]
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_a_chart_takes_records_or_the_table_of_the_same_name(records, chart):
+    table = getattr(kd.analysis, chart.__name__)(records)
+    assert chart(records).to_json() == chart(table).to_json()
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_a_chart_takes_records_of_another_engine(records, chart):
+    drawn = numbers(chart(pl.from_pandas(records)))
+    assert [trace.get("x") for trace in drawn["data"]] == [
+        trace.get("x") for trace in numbers(chart(records))["data"]
+    ]
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_options_beside_a_table_are_refused_with_where_they_belong(records, chart):
+    table = getattr(kd.analysis, chart.__name__)(records)
+    with pytest.raises(kd.InvalidParameterError, match=f"kd.analysis.{chart.__name__}"):
+        chart(table, tz="UTC")
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+@pytest.mark.parametrize(
+    "thing", [pd.DataFrame({"x": [1]}), [1, 2], None], ids=["frame", "list", "none"]
+)
+def test_what_is_neither_records_nor_a_table_is_refused(chart, thing):
+    with pytest.raises(kd.InvalidParameterError, match="Pass records"):
+        chart(thing)
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_a_figure_is_plain_and_the_same_every_time(records, chart):
+    first, second = chart(records), chart(kd.connect("sandbox").records())
+    assert first.to_json() == second.to_json()
+    text = first.to_json()
+    assert '"bdata"' not in text
+    assert '"uid"' not in text
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_the_subtitle_names_window_zone_source_completeness_and_rule(records, chart):
+    text = subtitle(chart(records, tz="Asia/Shanghai"))
+    assert "505 " in text
+    assert "16 Sep 2025 – 17 Dec 2025 (Asia/Shanghai, UTC+08:00)" in text
+    assert "sandbox (synthetic), complete" in text
+    assert "Stuck = open, with a later backup of the same device and module" in text
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_lost_completeness_is_told(records, chart):
+    frame = records.copy()
+    frame.attrs = {}
+    assert "completeness unknown" in subtitle(chart(frame))
+    frame.attrs = {"koodrive": {"source": "live", "complete": False}}
+    assert "live, INCOMPLETE" in subtitle(chart(frame))
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_no_records_make_an_empty_figure_that_says_so(records, chart):
+    figure = chart(records.head(0))
+    assert "0 " in subtitle(figure)
+    assert "no dates" in subtitle(figure)
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_every_figure_has_an_alternative_text(records, chart):
+    assert "505" in chart(records).layout.meta["alt"]
+
+
+@pytest.mark.parametrize("form", ["lanes", "flow"])
+def test_hostile_names_are_shown_as_text_and_never_as_markup(make_hostile, form):
+    figure = kd.charts.timeline(make_hostile(HOSTILE), form=form)
+    text = figure.to_json()
+    assert "<img" not in text
+    assert "\\u202e" not in text.lower()
+    assert "\u202e" not in text
+    assert "$" not in text
+    breakdown = kd.charts.status_breakdown(make_hostile(HOSTILE), by="device_name")
+    assert "<img" not in breakdown.to_json()
+    assert "&lt;img src=x" in breakdown.to_json().replace("\\u0026", "&").replace("\\u003c", "<")
+
+
+@pytest.fixture
+def make_hostile(records):
+    def make(name):
+        frame = records.copy()
+        frame["device_name"] = pd.array([name] * len(frame), dtype=frame["device_name"].dtype)
+        frame["record_id"] = frame["record_id"] + name
+        return frame
+
+    return make
+
+
+def test_a_figure_stays_small_whatever_the_rows(crowd, make_hostile):
+    figures = [
+        kd.charts.timeline(crowd, form="lanes"),
+        kd.charts.timeline(crowd, form="flow"),
+        kd.charts.timeline(make_hostile(HOSTILE)),
+        kd.charts.status_breakdown(crowd, by="record_id"),
+    ]
+    for figure in figures:
+        assert len(figure.to_json().encode()) < MAX_BYTES
+
+
+def test_every_state_is_in_the_breakdown_even_when_none_is(records):
+    figure = kd.charts.status_breakdown(records)
+    assert [trace.name for trace in figure.data] == [state.replace("_", " ") for state in STATES]
+    table = kd.analysis.status_breakdown(records)
+    for trace, state in zip(figure.data, STATES, strict=True):
+        assert list(trace.x) == list(table[state])
+        assert trace.marker.color == theme.COLOURS[state]
+
+
+def test_no_state_is_told_by_colour_alone():
+    for kinds in (theme.COLOURS, theme.PATTERNS, theme.SYMBOLS):
+        assert list(kinds) == list(STATES)
+        assert len(set(kinds.values())) == len(STATES)
+
+
+def luminance(colour):
+    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("colour", theme.COLOURS.values())
+@pytest.mark.parametrize("background", ["#FFFFFF", "#111111"])
+def test_colours_stand_out_on_light_and_dark(colour, background):
+    brighter, darker = sorted((luminance(colour), luminance(background)), reverse=True)
+    assert (brighter + 0.05) / (darker + 0.05) >= 3
+
+
+def test_buttons_switch_between_counts_and_shares(records):
+    figure = kd.charts.status_breakdown(records)
+    count, share = figure.layout.updatemenus[0].buttons
+    assert (count.args[1]["barnorm"], share.args[1]["barnorm"]) == ("", "percent")
+    assert tuple(count.args[0]["text"][0]) == figure.data[0].text
+    assert share.args[0]["text"][0][0] == "37.5 %"
+
+
+def test_many_groups_are_cut_and_the_subtitle_says_so(records):
+    figure = kd.charts.status_breakdown(records, by="record_id")
+    assert len(figure.data[0].y) == 30
+    assert "the 30 largest of 505 groups are drawn" in subtitle(figure)
+
+
+def test_a_missing_group_is_named(records):
+    figure = kd.charts.status_breakdown(records, by="device_os")
+    assert any("(missing)" in text for text in figure.layout.yaxis.ticktext)
+
+
+def test_the_timeline_has_a_row_for_each_device_and_module(records, devices):
+    figure = kd.charts.timeline(records, devices=devices)
+    labels = list(figure.layout.yaxis.ticktext)
+    assert labels[:2] == ["<b>P40 lite ·4106</b>  address book", "<b>nova 12 ·2105</b>  no backup"]
+    assert labels[-1] == "<b>(unknown device)</b>  album"
+    names = [trace.name for trace in figure.data if trace.showlegend is not False]
+    assert names == [
+        "no completed backup",
+        "completed",
+        "in progress",
+        "stuck",
+        "to be deleted",
+        "bound, no backup yet",
+    ]
+
+
+def test_bars_begin_at_local_time_and_last_as_long_as_the_backup(records):
+    table = kd.analysis.timeline(records, tz="Asia/Shanghai", since="2025-12-10")
+    figure = kd.charts.timeline(table)
+    bars = next(
+        trace for trace in figure.data if trace.type == "bar" and trace.legendgroup == "completed"
+    )
+    rows = table[(table["kind"] == "backup") & (table["state"] == "completed")]
+    first = rows.iloc[0]
+    local = first["create_time"].tz_convert("Asia/Shanghai").tz_localize(None)
+    assert pd.Timestamp(bars.base[0]) == local
+    assert bars.x[0] == round(first["duration_s"] * 1000)
+    assert "Asia/Shanghai, UTC+08:00" in figure.layout.xaxis.title.text
+
+
+def test_open_backups_have_an_open_edge_at_their_now(records):
+    figure = kd.charts.timeline(records)
+    edges = [
+        trace
+        for trace in figure.data
+        if trace.type == "scatter" and trace.marker.symbol == "triangle-right-open"
+    ]
+    assert {trace.legendgroup for trace in edges} == {"in_progress", "stuck"}
+    progress = next(trace for trace in edges if trace.legendgroup == "in_progress")
+    assert set(progress.x) == {"2025-12-17T08:30:00.000"}
+
+
+def test_a_tooltip_names_device_times_with_offset_duration_and_record(records):
+    figure = kd.charts.timeline(records, tz="Asia/Shanghai")
+    marks = next(trace for trace in figure.data if trace.name == "completed")
+    device, _, created, ended, record = marks.customdata[0]
+    row = records.set_index("record_id").loc[record]
+    assert device.startswith(row["device_name"])
+    assert created.endswith("+08:00")
+    assert ", after " in ended
+
+
+def test_what_is_left_out_is_told(crowd):
+    text = subtitle(kd.charts.timeline(crowd, max_lanes=3, max_marks=50))
+    assert "50 backups on 3 lanes, 7 more not drawn" in text
+    assert "Only the newest 50 of these lanes are drawn, 250 older ones are not" in text
+
+
+def test_a_fleet_is_drawn_as_a_flow_that_says_so(crowd):
+    figure = kd.charts.timeline(crowd, form="flow")
+    assert "Counts over time are drawn instead of single backups" in subtitle(figure)
+    assert sum(figure.data[0].y) == 1000
+    assert [trace.name for trace in figure.data][:3] == ["created", "ended", "presumed stuck"]
+
+
+def test_zones_with_a_change_of_offset_show_both(crowd):
+    figure = kd.charts.timeline(crowd, form="flow", tz="Europe/Berlin")
+    assert "Europe/Berlin, UTC+02:00/+01:00" in figure.layout.xaxis.title.text
