@@ -1,0 +1,53 @@
+"""What the README says is what the project does."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import koodrive_nb as kd
+from koodrive_nb import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def fenced(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_column_table_is_up_to_date():
+    begin, end = "<!-- koodrive-nb schema records -->\n", "<!-- end -->"
+    stored = README.partition(begin)[2].partition(end)[0]
+    printed = CliRunner().invoke(cli.main, ["schema", "records"]).output
+    assert stored == printed, "put what `koodrive-nb schema records` prints between the comments"
+
+
+def test_the_python_example_runs(capsys):
+    (example,) = fenced("python")
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out == ""
+
+
+def test_ci_runs_the_test_command_as_it_is_printed():
+    install_and_test = next(block for block in fenced("console") if "pytest" in block)
+    assert install_and_test in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_every_public_error_is_explained():
+    for name in kd.__all__:
+        if name.endswith("Error") and name != "KooDriveError":
+            assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)]+)\)", README))
+def test_every_relative_link_leads_somewhere(target):
+    assert (ROOT / target).exists()
+
+
+def test_the_constraints_name_versions_and_nothing_else():
+    for file in ("constraints.txt", "lowest.txt"):
+        lines = (ROOT / ".ci" / file).read_text(encoding="utf-8").splitlines()
+        for line in lines:
+            assert re.fullmatch(r"#.*|[A-Za-z0-9_.-]+==[0-9A-Za-z.]+", line), line
