@@ -9,6 +9,7 @@ import sys
 import threading
 import webbrowser
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -42,7 +43,14 @@ def lab(notebook: Path, jupyter_arguments: tuple[str, ...]) -> None:
             f"There is no {notebook} here: run this in the project's folder, or name one with "
             "--notebook."
         )
-    arguments = [sys.executable, "-m", "jupyterlab", str(notebook)]
+    # As a file to open, the notebook would be missing from the address that is printed.
+    address = f"/lab/tree/{quote(notebook.name)}"
+    arguments = [
+        *(sys.executable, "-m", "jupyterlab"),
+        f"--ServerApp.root_dir={notebook.resolve().parent}",
+        f"--LabApp.default_url={address}",
+        "--Application.log_level=WARN",
+    ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--allow-root")
     if not _has_browser():

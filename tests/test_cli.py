@@ -65,8 +65,15 @@ def test_jupyterlab_gets_what_the_machine_needs(monkeypatch, is_root, display, e
         monkeypatch.setenv("DISPLAY", display)
     result = run("lab", "--port=9999")
     assert result.exit_code == 0
-    assert called[0][1:3] == ["-m", "jupyterlab"]
-    assert called[0][3:] == [str(Path("notebooks", "01_first_look.ipynb")), *extra, "--port=9999"]
+    assert called[0][1:] == [
+        "-m",
+        "jupyterlab",
+        f"--ServerApp.root_dir={Path('notebooks').resolve()}",
+        "--LabApp.default_url=/lab/tree/01_first_look.ipynb",
+        "--Application.log_level=WARN",
+        *extra,
+        "--port=9999",
+    ]
     assert ("open the address" in result.output) == ("--no-browser" in extra)
 
 
