@@ -34,8 +34,8 @@ class TokenAuth(AuthBase):
     kind = "token"
 
     def __init__(self, token: str | Callable[[], str]) -> None:
-        self._give = token if callable(token) else _Constant(token)
         problem = None if callable(token) else _problem(token)
+        self._give = _Hidden(token)
         # Tracebacks may show the variables of a frame: the secret must not be one of them.
         del token
         if problem:
@@ -53,14 +53,16 @@ class TokenAuth(AuthBase):
         raise TypeError("Credentials are not pickled: make a new TokenAuth where they are needed.")
 
 
-class _Constant:
-    """A token behind a name, so that no repr of a frame's variables prints it."""
+class _Hidden:
+    """A token, or what gives one, behind a name that no repr of a frame's variables opens."""
 
-    def __init__(self, token: str) -> None:
-        self._token = token.strip() if isinstance(token, str) else ""
+    __slots__ = ("_token",)
+
+    def __init__(self, token: str | Callable[[], str]) -> None:
+        self._token = token
 
     def __call__(self) -> str:
-        return self._token
+        return self._token() if callable(self._token) else self._token
 
 
 def _problem(token: object) -> str | None:

@@ -66,7 +66,8 @@ def connect(  # noqa: PLR0913 -- each is a setting of its own, and keyword-only
         return _connect_sandbox(user_id, max_workers, clock)
     if service != "live":
         raise InvalidParameterError(
-            f'connect() knows "live" and "sandbox", not {service!r}; endpoint= takes an address.'
+            # What was passed may be a token, so it is not repeated.
+            'connect() takes "live" or "sandbox"; endpoint= takes an address, auth= a token.'
         )
     found = settings.resolve(endpoint=endpoint, auth=auth, user_id=user_id)
     return Client(found, max_workers=max_workers, clock=clock)
@@ -123,9 +124,8 @@ class Client:
         settings.checked_id(record_id, "record id")
         path = f"{_BASE}/record/{record_id}"
         stream = self._stream("records")
-        envelope = self._transport.get(path)
-        data = bytes(envelope.data)
-        if data == b"null":
+        answer = self._transport.get(path)
+        if answer.data in {b"", b"null"}:
             raise NotFoundError(
                 status=200,
                 code="0",
@@ -134,8 +134,8 @@ class Client:
                 trace_id="none",
                 path=path,
             )
-        stream.source, stream.pages, stream.ended = self._named(envelope.source), 1, "single answer"
-        table = decode.read_rows([data], stream)
+        stream.source, stream.pages, stream.ended = self._named(answer.source), 1, "single answer"
+        table = decode.read_rows([answer.data], stream)
         if table["record_id"].to_pylist() != [record_id]:
             raise ProtocolError(
                 f"{path} was answered with something else than that record: report it to the "
@@ -184,9 +184,9 @@ class Client:
         Source: "Listing Bound Devices", GET /koodrive/ose/v1/backup/device.
         """
         stream = self._stream("devices")
-        envelope = self._transport.get(f"{_BASE}/device")
-        stream.source, stream.pages, stream.ended = self._named(envelope.source), 1, "single answer"
-        rows = _rows(envelope.data, "device")
+        answer = self._transport.get(f"{_BASE}/device")
+        stream.source, stream.pages, stream.ended = self._named(answer.source), 1, "single answer"
+        rows = _rows(answer.data, "device")
         return _frame([(stream, [decode.read_rows(rows, stream)])], "devices")
 
     def _listing(
@@ -202,11 +202,11 @@ class Client:
             **query,
         }
         while not stop.is_set():
-            envelope = self._transport.get(f"{_BASE}/record", parameters)
-            stream.source = self._named(envelope.source)
+            answer = self._transport.get(f"{_BASE}/record", parameters)
+            stream.source = self._named(answer.source)
             stream.pages += 1
-            waiting += _rows(envelope.data, "record")
-            cursor = envelope.next_cursor
+            waiting += _rows(answer.data, "record")
+            cursor = answer.next_cursor
             if not cursor or len(waiting) >= _CHUNK_ROWS:
                 tables.append(decode.read_rows(waiting, stream))
                 waiting = []
@@ -276,8 +276,8 @@ def _frame(parts: list[tuple[Stream, list[pa.Table]]], dataset: str) -> pd.DataF
     return frame
 
 
-def _rows(data: msgspec.Raw, what: str) -> list[bytes]:
-    if bytes(data) == b"null":
+def _rows(data: bytes, what: str) -> list[bytes]:
+    if data == b"null":
         return []
     try:
         return [bytes(row) for row in _ROWS.decode(data)]

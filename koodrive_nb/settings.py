@@ -21,6 +21,7 @@ from koodrive_nb.errors import ConfigurationError, InvalidParameterError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_HOST = re.compile(r"[0-9a-f:]*:[0-9a-f:.]*|(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?", re.ASCII)
 _ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
 
 
@@ -86,6 +87,7 @@ def checked_endpoint(endpoint: object) -> str:
     Raises:
         ConfigurationError: It is not. A password inside the address is not repeated.
     """
+    # A token may have ended up here by mistake, so nothing of a refused endpoint is repeated.
     example = "write it as https://<host>, for example https://intl.myhuaweicloud-koodrive.com"
     if not isinstance(endpoint, str):
         raise ConfigurationError(f"The endpoint must be text: {example}.")
@@ -99,19 +101,17 @@ def checked_endpoint(endpoint: object) -> str:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ConfigurationError(f"The endpoint {text!r} is no address: {example}.") from None
-    if parts.scheme not in {"http", "https"} or not host or not re.fullmatch(r"[\w.:-]+", host):
-        raise ConfigurationError(f"The endpoint {text!r} has no scheme or host: {example}.")
+        raise ConfigurationError(f"The endpoint is no address: {example}.") from None
+    if parts.scheme not in {"http", "https"} or not host or not _HOST.fullmatch(host):
+        raise ConfigurationError(f"The endpoint has no scheme or no host: {example}.")
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ConfigurationError(
-            f"The endpoint {text!r} has a path: the client adds it; {example}."
-        )
+        raise ConfigurationError(f"The endpoint has a path: the client adds it; {example}.")
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
-            f"The endpoint {text!r} would send credentials unencrypted: use https://."
+            f"The endpoint would send credentials unencrypted: use https://; {example}."
         )
     name = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{name}" + (f":{port}" if port else "")
+    return f"{parts.scheme}://{name}" + (f":{port}" if port is not None else "")
 
 
 def is_loopback(host: str) -> bool:

@@ -10,12 +10,14 @@ import logging
 import re
 import secrets
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from koodrive_nb.errors import (
@@ -31,7 +33,7 @@ from koodrive_nb.settings import is_loopback
 from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from requests.auth import AuthBase
 
@@ -42,21 +44,31 @@ _BACK_DATED = timedelta(seconds=5)
 _TRACE_ID_BYTES = 29  # The API wants exactly 58 characters.
 _NOT_FOUND = "13000309"
 _SHOWN_CHARACTERS = 200
+# requests lets some errors of urllib3 and of the standard library through.
+_NO_ANSWER = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, OSError)
 
 
-class Envelope(msgspec.Struct):
+class _Envelope(msgspec.Struct):
     """The outer object of an answer, its rows left as they came."""
 
     code: int | str | None = None
     msg: Any = None
-    data: msgspec.Raw = msgspec.Raw(b"null")
+    data: msgspec.Raw = msgspec.Raw(b"")
     next_cursor: str | None = msgspec.field(default=None, name="nextCursor")
     error_code: int | str | None = None
     error_msg: Any = None
-    source: str = "live"
 
 
-_ENVELOPE = msgspec.json.Decoder(Envelope)
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the service gave: JSON text (empty where the field was absent), and the next cursor."""
+
+    data: bytes
+    next_cursor: str | None
+    source: str
 
 
 class Transport:
@@ -77,8 +89,8 @@ class Transport:
         """Close the connections."""
         self._session.close()
 
-    def get(self, path: str, parameters: Mapping[str, str | int] | None = None) -> Envelope:
-        """Ask for a path and return the checked envelope.
+    def get(self, path: str, parameters: Mapping[str, str | int] | None = None) -> Answer:
+        """Ask for a path and return what a successful answer holds.
 
         Raises:
             ConnectionFailedError: No answer came.
@@ -87,37 +99,37 @@ class Transport:
         """
         trace_id = secrets.token_hex(_TRACE_ID_BYTES)
         started = time.monotonic()
-        answer = self._send(path, parameters, trace_id)
-        status = answer.status_code
+        response = self._send(path, parameters, trace_id)
+        status = response.status_code
         _LOG.debug(
             "GET %s: HTTP %d, %d bytes, %.0f ms, trace id %s",
             path,
             status,
-            len(answer.content),
+            len(response.content),
             1000 * (time.monotonic() - started),
             trace_id,
         )
-        if answer.is_redirect or requests.codes.multiple_choices <= status < requests.codes.bad:
+        if requests.codes.multiple_choices <= status < requests.codes.bad:
             raise ProtocolError(
                 f"{path} was answered with a redirect (HTTP {status}), which the API does not "
                 "have: check the endpoint."
             )
-        envelope = _read(answer.content)
+        envelope = _read(response.content)
         if envelope is None or (envelope.code is None and envelope.error_code is None):
-            if status >= requests.codes.bad:
-                raise _refusal(status, Envelope(), path, trace_id)
-            kind = answer.headers.get("Content-Type", "no content type")
-            raise ProtocolError(
-                f"{path} was answered with something that is not the API's JSON (HTTP {status}, "
-                f"{one_line(kind, _SHOWN_CHARACTERS)!r}, {len(answer.content)} bytes): check that "
-                "the endpoint is the KooDrive API and that no proxy or login page answers instead."
-            )
+            if status < requests.codes.bad:
+                raise ProtocolError(
+                    f"{path} was answered with something that is not the API's JSON (HTTP "
+                    f"{status}, {len(response.content)} bytes): check that the endpoint is the "
+                    "KooDrive API and that no proxy or login page answers instead."
+                )
+            envelope = _Envelope()
         if status != requests.codes.ok or str(envelope.code) != "0":
-            raise _refusal(status, envelope, path, trace_id)
+            secret = str(response.request.headers.get("Authorization", "")).split(maxsplit=1)[-1:]
+            raise _refusal(status, envelope, path, trace_id, secret)
         # The sandbox names itself, so that what it made up can never pass for live data.
-        if answer.headers.get("Server", "").startswith("koodrive_nb-sandbox"):
-            envelope.source = "sandbox"
-        return envelope
+        is_sandbox = response.headers.get("Server", "").startswith("koodrive_nb-sandbox")
+        source = "sandbox" if is_sandbox else "live"
+        return Answer(bytes(envelope.data), envelope.next_cursor, source)
 
     def _send(
         self, path: str, parameters: Mapping[str, str | int] | None, trace_id: str
@@ -127,25 +139,26 @@ class Transport:
             "X-Date": f"{datetime.now(UTC) - _BACK_DATED:%Y%m%dT%H%M%SZ}",
             "X-Traceid": trace_id,
         }
+        # What a token callable raises is the caller's own, so it comes through as it is.
+        request = self._session.prepare_request(
+            requests.Request("GET", self._endpoint + path, params=parameters, headers=headers)
+        )
+        proxies = self._session.merge_environment_settings(request.url, {}, None, None, None)
         try:
-            return self._session.get(
-                self._endpoint + path,
-                params=parameters,
-                headers=headers,
-                timeout=_TIMEOUT_S,
-                allow_redirects=False,
-            )
-        except requests.RequestException as error:
+            return self._session.send(request, timeout=_TIMEOUT_S, allow_redirects=False, **proxies)
+        except _NO_ANSWER as error:
             reason = type(error).__name__
-        # Raised out here so that it drags along no frame of requests, whose variables hold the
-        # Authorization header.
+        except BaseException as interruption:  # noqa: BLE001 -- as the next line says
+            # Ctrl-C too: frames of requests hold the Authorization header in their variables.
+            raise interruption.with_traceback(None) from None
+        # Raised out here, so that the error drags no such frame along either.
         raise ConnectionFailedError(
             f"{path} at {self._endpoint} gave no answer ({reason}): check the endpoint, the "
             "network and whether the service is up."
         )
 
 
-def _read(body: bytes) -> Envelope | None:
+def _read(body: bytes) -> _Envelope | None:
     try:
         # msgspec does not check the text inside rows that it leaves as they are.
         body.decode()
@@ -154,14 +167,22 @@ def _read(body: bytes) -> Envelope | None:
         return None
 
 
-def _refusal(status: int, envelope: Envelope, path: str, trace_id: str) -> ServiceError:
+def _refusal(
+    status: int, envelope: _Envelope, path: str, trace_id: str, secrets_sent: Sequence[str]
+) -> ServiceError:
+    def told(words: object) -> str:
+        text = str(words)
+        for secret in filter(None, secrets_sent):
+            text = text.replace(secret, "<hidden>")
+        return one_line(text, _SHOWN_CHARACTERS)
+
     raw_code = envelope.code if envelope.code is not None else envelope.error_code
-    code = None if raw_code is None else one_line(raw_code, _SHOWN_CHARACTERS)
+    code = None if raw_code is None else told(raw_code)
     kind, advice = _judge(status, code or "")
     return kind(
         status=status,
         code=code,
-        message=one_line(envelope.msg or envelope.error_msg or "", _SHOWN_CHARACTERS),
+        message=told(envelope.msg or envelope.error_msg or ""),
         advice=advice,
         trace_id=trace_id,
         path=path,

@@ -200,7 +200,7 @@ def test_a_live_service_is_labelled_live(service):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"service": "demo"}, '"live" and "sandbox"'),
+        ({"service": "s3cret"}, 'takes "live" or "sandbox"'),
         ({"service": "sandbox", "endpoint": "https://x"}, "leave endpoint= and auth= out"),
         ({"service": "sandbox", "auth": kd.TokenAuth("x")}, "leave endpoint= and auth= out"),
         ({"service": "sandbox", "max_workers": 0}, "whole number"),

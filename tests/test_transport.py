@@ -151,3 +151,50 @@ def test_netrc_plays_no_part(service, monkeypatch, tmp_path):
     with service.connect() as client:
         client.devices()
     assert service.asked[0].headers["Authorization"] == f"Bearer {TOKEN}"
+
+
+def test_a_token_that_the_service_echoes_is_hidden(service):
+    service.says({"code": 401, "msg": f"bad Authorization: Bearer {TOKEN}"}, 401)
+    with service.connect() as client, pytest.raises(kd.AuthenticationError) as caught:
+        client.devices()
+    assert caught.value.message == "bad Authorization: Bearer <hidden>"
+
+
+def test_ctrl_c_in_the_middle_of_a_request_brings_no_frame_with_the_header(service, monkeypatch):
+    def interrupted(*arguments, headers=f"Bearer {TOKEN}", **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("urllib3.connectionpool.HTTPConnectionPool.urlopen", interrupted)
+    with service.connect() as client, pytest.raises(KeyboardInterrupt) as caught:
+        client.devices()
+    names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert names[-1] == "_send"
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("place", ["http://[::1", "\xff"])
+def test_a_redirect_to_nowhere_is_an_error_of_ours(service, place):
+    service.says(b"", 302, Location=place)
+    with service.connect() as client, pytest.raises(kd.KooDriveError):
+        client.devices()
+
+
+def test_what_a_token_callable_raises_comes_through_as_it_is(service):
+    def ask():
+        raise LookupError("no token in the vault")
+
+    with service.connect(auth=kd.TokenAuth(ask)) as client, pytest.raises(LookupError):
+        client.devices()
+    assert service.asked == []
+
+
+def test_a_body_cannot_say_that_it_is_the_sandbox(service):
+    service.says({"code": 0, "source": "sandbox", "data": [{"deviceId": "1"}]})
+    with service.connect() as client:
+        assert set(client.devices()["source"]) == {"live"}
+
+
+def test_a_listing_without_data_is_not_taken_for_an_empty_one(service):
+    service.says({"code": 0, "msg": "success", "records": [{"recordId": "1"}]})
+    with service.connect() as client, pytest.raises(kd.ProtocolError, match="array of rows"):
+        client.records()
