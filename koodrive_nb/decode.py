@@ -7,16 +7,15 @@ in `extra`, and only what is no object or has no usable id is set aside.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from koodrive_nb import misfits
 from koodrive_nb.columns import DATASETS, KEYS, MODULES, STATUSES, STRING, UNKNOWN, columns
 
 if TYPE_CHECKING:
@@ -31,12 +30,10 @@ _ARROW = {"string": pa.string(), "Int64": pa.int64(), "time": _TIME}
 # Times are read as text first: read as times, one without a zone would pass for UTC unnoticed.
 _WIRE = {"string": pa.string(), "Int64": pa.int64(), "time": pa.string()}
 _PANDAS = {pa.string(): STRING, pa.int64(): pd.Int64Dtype()}
-_ROW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _CODED: Mapping[str, tuple[str, list[Any]]] = {
     "module": ("module_code", list(MODULES)),
     "status": ("status_code", list(STATUSES)),
 }
-_INT64 = range(-(2**63), 2**63)
 
 
 def read_rows(rows: Sequence[bytes], stream: Stream) -> pa.Table:
@@ -79,11 +76,21 @@ def _read_fast(rows: Sequence[bytes], fields: Sequence[Column], key: str) -> pa.
         )
     except pa.ArrowInvalid:
         return None
+    for column in fields:
+        if column.kind == "time" and not _has_only_usable_times(table[column.name]):
+            return None
     if len(table) != len(rows) or pc.any(pc.is_null(table[key])).as_py():
         return None
     if pc.any(pc.equal(table[key], "")).as_py():
         return None
     return table.append_column("extra", pa.nulls(len(table), pa.string()))
+
+
+def _has_only_usable_times(times: pa.ChunkedArray) -> bool:
+    edges = pc.min_max(times.cast(pa.int64())).as_py()
+    return edges["min"] is None or (
+        edges["min"] >= misfits.FIRST_MS and edges["max"] <= misfits.LAST_MS
+    )
 
 
 def _wire_schema(fields: Sequence[Column]) -> pa.Schema:
@@ -108,90 +115,13 @@ def _read_slowly(rows: Sequence[bytes], fields: Sequence[Column], stream: Stream
     key = KEYS[stream.dataset]
     good = []
     for text in rows:
-        row = _read_row(text, fields, stream)
+        row = misfits.read_row(text, fields, stream)
         if row is None or not row[key]:
             stream.set_aside.append(text.decode())
         else:
             good.append(row)
     layout = [(column.name, _ARROW[column.kind]) for column in fields]
     return pa.Table.from_pylist(good, pa.schema([*layout, ("extra", pa.string())]))
-
-
-def _read_row(text: bytes, fields: Sequence[Column], stream: Stream) -> dict[str, Any] | None:
-    try:
-        left = _flatten(_ROW.decode(text), fields)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    row: dict[str, Any] = {}
-    coerced = 0
-    for column in fields:
-        api_field = str(column.api_field)
-        raw = left.get(api_field)
-        row[column.name] = None
-        if raw is None:
-            continue
-        try:
-            row[column.name], bent = _value(msgspec.json.decode(raw), column)
-        except (TypeError, ValueError, OverflowError, RecursionError):
-            continue
-        coerced += bent
-        del left[api_field]
-    row["extra"] = (
-        "{" + ",".join(f"{_quote(name)}:{raw.decode()}" for name, raw in left.items()) + "}"
-        if left
-        else None
-    )
-    stream.coerced += coerced
-    return row
-
-
-def _flatten(row: dict[str, msgspec.Raw], fields: Sequence[Column]) -> dict[str, bytes]:
-    """Lift the fields of nested objects to the names that the column table uses."""
-    flat = {name: bytes(raw) for name, raw in row.items()}
-    for outer in {str(column.api_field).rpartition(".")[0] for column in fields} - {""}:
-        raw = flat.get(outer, b"")
-        if raw == b"null":
-            del flat[outer]
-        elif raw.startswith(b"{"):
-            del flat[outer]
-            flat |= {f"{outer}.{name}": bytes(part) for name, part in _ROW.decode(raw).items()}
-    return flat
-
-
-def _value(value: Any, column: Column) -> tuple[Any, bool]:
-    """Give a value in the type of its column, and whether it had to be bent.
-
-    Raises:
-        TypeError, ValueError, OverflowError: It does not fit.
-    """
-    if value is None:
-        return None, False
-    if column.kind == "time":
-        return _time(value)
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    if column.kind == "string":
-        if isinstance(value, str):
-            return value, False
-        if column.digits and is_integer:
-            return str(value), True
-    elif is_integer and value in _INT64:
-        return value, False
-    raise TypeError
-
-
-def _time(value: Any) -> tuple[datetime | None, bool]:
-    if value == "":
-        return None, True
-    instant = datetime.fromisoformat(value)
-    naive = instant.tzinfo is None
-    if naive:
-        instant = instant.replace(tzinfo=UTC)
-    cut = instant.astimezone(UTC).replace(microsecond=instant.microsecond // 1000 * 1000)
-    return cut, naive or cut != instant
-
-
-def _quote(name: str) -> str:
-    return msgspec.json.encode(name).decode()
 
 
 def to_frame(parts: Sequence[tuple[Stream, Sequence[pa.Table]]], dataset: str) -> pd.DataFrame:
@@ -230,7 +160,7 @@ def _repeat(value: Any, kind: pa.DataType, size: int) -> pa.Array:
 
 def _without_duplicates(table: pa.Table, key: str, streams: Sequence[Stream]) -> pa.Table:
     rank = [name for name in ("status_code", "version") if name in table.column_names]
-    order = table.select([key, *rank]).to_pandas()
+    order = table.select([key, *rank]).to_pandas(types_mapper=_PANDAS.get)
     best = order.sort_values(rank, kind="stable", na_position="first") if rank else order
     kept = best.drop_duplicates(key, keep="last").index.sort_values().to_numpy()
     dropped = np.delete(table["_stream"].to_numpy(), kept)

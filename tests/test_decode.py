@@ -176,3 +176,53 @@ def test_text_survives_as_it_was_sent(service):
 def test_deep_nesting_in_an_unknown_field_is_kept_as_text(service, row):
     frame, _ = fetched(service, [row])
     assert frame["extra"].iloc[0] == row.decode().replace('"recordId":"1",', "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9999-12-31T23:59:59Z",
+        "9999-12-31T23:59:59-12:00",
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "0000-01-01T00:00:00Z",
+    ],
+)
+def test_a_time_that_no_zone_can_show_is_missing_and_its_text_kept(service, text):
+    frame, _ = fetched(service, [GOOD | {"createTime": text}])
+    assert frame["create_time"].isna().all()
+    assert json.loads(frame["extra"].iloc[0]) == {"createTime": text}
+    assert text in frame.to_string()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b'{"recordId":"1","status":1,"status":2}',
+        b'{"recordId":"2","recordId":"1"}',
+        b'{"recordId":"1","deviceInfo":{"deviceId":"8","deviceId":"9"}}',
+        b'{"recordId":"1","new":1,"new":2}',
+    ],
+)
+def test_of_a_name_that_stands_twice_the_other_value_is_kept_too(service, row):
+    frame, line = fetched(service, [row])
+    assert list(frame["record_id"]) == ["1"]
+    assert json.loads(frame["extra"].iloc[0])["row as sent"] == row.decode()
+    assert line["coerced"] == 1
+
+
+def test_a_name_with_a_dot_is_not_taken_for_a_nested_field(service):
+    row = {"recordId": "1", "deviceInfo.deviceId": "evil", "deviceInfo": {"deviceId": "good"}}
+    frame, _ = fetched(service, [row, {"recordId": "2", "deviceInfo.deviceId": "evil"}])
+    assert frame["device_id"].fillna("").tolist() == ["good", ""]
+    assert [json.loads(text) for text in frame["extra"]] == [{"deviceInfo.deviceId": "evil"}] * 2
+
+
+def test_the_newest_version_is_found_among_numbers_that_floats_confuse(service):
+    rows = [
+        GOOD | {"version": 9007199254740993, "properties": "newer"},
+        GOOD | {"version": 9007199254740992, "properties": "older"},
+        GOOD | {"recordId": "2", "version": None},
+    ]
+    frame, _ = fetched(service, rows)
+    assert frame["properties"].iloc[0] == "newer"
