@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 _JOINERS = "\u200c\u200d"
 """Invisible, yet needed inside emoji and several scripts."""
+_BLANKS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters without ink, which make a name look like no name."""
+_MARKS_PER_LETTER = 2
 
 
 def one_line(text: object, limit: int) -> str:
     """Keep the printable characters of a text, on one line of at most `limit` characters.
 
-    Control characters, line breaks and the marks that reverse the direction of writing are dropped.
+    Control characters, line breaks and the marks that reverse the direction of writing are dropped,
+    as are accents piled upon one letter, which would cover the lines above it.
     """
-    kept = "".join(
-        letter if letter.isprintable() or letter in _JOINERS else " " for letter in str(text)
-    )
-    line = " ".join(kept.split())
+    kept = []
+    marks = 0
+    for letter in str(text):
+        marks = marks + 1 if unicodedata.combining(letter) else 0
+        if marks > _MARKS_PER_LETTER:
+            continue
+        is_shown = letter.isprintable() or letter in _JOINERS
+        kept.append(letter if is_shown and letter not in _BLANKS else " ")
+    line = " ".join("".join(kept).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -21,3 +21,8 @@ def test_only_printable_text_is_kept_on_one_line(text, shown):
 
 def test_long_text_is_cut_where_it_was_asked_to_be():
     assert one_line("x" * 100, 10) == "x" * 9 + "…"
+
+
+def test_piled_up_accents_and_letters_without_ink_are_dropped():
+    assert one_line("e" + "\u0301" * 50, 40) == "e\u0301\u0301"
+    assert one_line("\u2800\u3164 x \u2800", 40) == "x"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _HOURS_UP_TO = pd.Timedelta("3D")
 _DAYS_UP_TO = pd.Timedelta("370D")
 _FLOORS = {"1h": "h", "1d": "D"}
-_LENGTHS = {"h": pd.Timedelta("1h"), "D": pd.Timedelta("1D"), "W-MON": pd.Timedelta("7D")}
+# Older bins would be too many to draw; a wrong clock may have put a record into 1970.
+_AT_MOST = pd.Timedelta("1826D")
 
 
 def flow(
@@ -39,46 +40,60 @@ def flow(
         }
     )
     if context.first is None or context.last is None or context.as_of is None:
-        empty.attrs["bin"] = "day"
+        empty.attrs |= {"bin": "day", "cut_at": None}
         return empty
-    first = max(context.first, since) if since is not None else context.first
     last = min(context.as_of, until) if until is not None else context.as_of
+    horizon = last - _AT_MOST
+    first = max(context.first, horizon, *([since] if since is not None else []))
     unit, size = _bin(last - first)
     _check_session(frame)
-    events = _events(frame, context)
-    edges = context.first.to_pydatetime(), last.to_pydatetime()
+    counts = _counts(_events(frame, context), unit, zone, (first, last))
+    # What lies before the window is only counted into what is open when it begins.
+    walls = [edge.tz_convert(zone.key).tz_localize(None) for edge in (first, last)]
+    oldest, newest = (wall.floor(_FLOORS[unit]) for wall in walls)
+    if size == "W-MON":
+        oldest -= pd.Timedelta(days=oldest.day_of_week)
+    earlier = counts[counts.index < oldest].sum()
+    # Bins in which nothing happened are shown too, up to now: silence is news.
+    table = counts.reindex(pd.date_range(oldest, newest, freq=_FLOORS[unit])).fillna(0)
+    change = table["created"] - table["ended"] - table["presumed_stuck"]
+    before = earlier["created"] - earlier["ended"] - earlier["presumed_stuck"]
+    table["open"] = before + change.cumsum()
+    if size == "W-MON":
+        weeks = table.resample(size, closed="left", label="left")
+        table = weeks.sum().assign(open=weeks["open"].last())
+    starts = pd.DatetimeIndex(table.index).tz_localize(
+        zone.key, ambiguous=True, nonexistent="shift_forward"
+    )
+    table = table.astype("int64")
+    table.insert(0, "bin_start", starts.tz_convert("UTC").as_unit("ms"))
+    if until is not None:
+        table = table[table["bin_start"] < until]
+    table = table.reset_index(drop=True)
+    table.attrs["bin"] = {"W-MON": "week", "D": "day", "h": "hour"}[size]
+    table.attrs["cut_at"] = first.isoformat() if first == horizon else None
+    return table
+
+
+def _counts(
+    events: nw.LazyFrame[Any],
+    unit: str,
+    zone: ZoneInfo,
+    edges: tuple[pd.Timestamp, pd.Timestamp],
+) -> pd.DataFrame:
     counts = {}
     for name, column in (
         ("created", "create_time"),
         ("ended", "_ended"),
         ("presumed_stuck", "_lost"),
     ):
-        local = local_time(nw.col(column), zone, *edges)
+        local = local_time(nw.col(column), zone, *(edge.to_pydatetime() for edge in edges))
         binned = events.filter(~nw.col(column).is_null()).with_columns(_bin=local.dt.truncate(unit))
         table = rules.collect(binned.group_by("_bin").agg(n=nw.len()))
         counts[name] = table.set_index("_bin")["n"]
-    table = pd.DataFrame(counts)
-    table.index = pd.DatetimeIndex(table.index).tz_localize(None)
-    # Bins in which nothing happened are shown too, up to now: silence is news.
-    newest = last.tz_convert(zone.key).tz_localize(None).floor(_FLOORS[unit])
-    oldest = table.index.min() if len(table) else newest
-    table = table.reindex(pd.date_range(oldest, newest, freq=_FLOORS[unit])).fillna(0)
-    table["open"] = (table["created"] - table["ended"] - table["presumed_stuck"]).cumsum()
-    if size == "W-MON":
-        weeks = table.resample(size, closed="left", label="left")
-        table = weeks.sum().assign(open=weeks["open"].last())
-    table = table.astype("int64")
-    walls = pd.DatetimeIndex(table.index)
-    starts = walls.tz_localize(zone.key, ambiguous=True, nonexistent="shift_forward")
-    table.insert(0, "bin_start", starts.tz_convert("UTC").as_unit("ms"))
-    ends = walls + _LENGTHS[size]
-    if since is not None:
-        table = table[ends > since.tz_convert(zone.key).tz_localize(None)]
-    if until is not None:
-        table = table[table.index < until.tz_convert(zone.key).tz_localize(None)]
-    table = table.reset_index(drop=True)
-    table.attrs["bin"] = {"W-MON": "week", "D": "day", "h": "hour"}[size]
-    return table
+    joined = pd.DataFrame(counts)
+    joined.index = pd.DatetimeIndex(joined.index).tz_localize(None)
+    return joined.fillna(0).astype("int64")
 
 
 def _bin(length: pd.Timedelta) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from koodrive_nb import settings
 from koodrive_nb.analysis import flows, rules
 from koodrive_nb.analysis.states import classify
-from koodrive_nb.columns import STRING, TIME, categories
+from koodrive_nb.columns import STRING, TIME, UNKNOWN, categories
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 KINDS = ("backup", "gap", "waiting")
 FORMS = ("auto", "lanes", "flow")
 _LANES_UP_TO_DEVICES = 1_000
-# No lane needs more than this to fill every mark; a lane of a million rows must not be collected.
-_ROWS_PER_MARK = 25
 
 _COLUMNS: Mapping[str, Any] = {
     "lane": "int64",
@@ -114,6 +112,8 @@ def timeline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     lanes = _lanes(frame, devices, as_of)
     facts: dict[str, Any] = {
         "n_devices": int(lanes["device_id"].notna().sum()),
+        "n_undated": int(lanes["undated"].sum()),
+        "n_later": int(lanes["later"].sum()),
         "gap_after_s": gap.total_seconds(),
         "since": None if window.since is None else window.since.isoformat(),
         "until": None if window.until is None else window.until.isoformat(),
@@ -121,7 +121,8 @@ def timeline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     is_fleet = form == "auto" and len(lanes) > _LANES_UP_TO_DEVICES
     if form == "flow" or is_fleet:
         table = flows.flow(_inside(frame, window), context, zone, window.since, window.until)
-        table.attrs[ATTRS] = context.as_attrs(form="flow", **facts, bin=table.attrs["bin"])
+        bins = {name: table.attrs[name] for name in ("bin", "cut_at")}
+        table.attrs = {ATTRS: context.as_attrs(form="flow", **facts, **bins)}
         return table
     table, left_out = _marks(frame, lanes, window, gap, (max_lanes, max_marks))
     table.attrs[ATTRS] = context.as_attrs(form="lanes", **facts, **left_out)
@@ -139,16 +140,22 @@ def _inside(frame: nw.LazyFrame[Any], window: _Window) -> nw.LazyFrame[Any]:
 
 def _lanes(frame: nw.LazyFrame[Any], devices: Any, as_of: object) -> pd.DataFrame:
     """Give one row per device, the one longest without a newer completed backup first."""
-    completed = nw.col("state") == "completed"
-    marked = frame.with_columns(_point=nw.when(completed).then(nw.col("create_time")))
+    created, completed = nw.col("create_time"), nw.col("state") == "completed"
+    marked = frame.with_columns(
+        _point=nw.when(completed & (created <= nw.col("as_of"))).then(created),
+        _undated=created.is_null().cast(nw.Int64),
+        _later=(created > nw.col("as_of")).fill_null(value=False).cast(nw.Int64),
+    )
     lanes = rules.collect(
         marked.group_by("user_id", "device_id").agg(
             device_label=nw.col("device_label").max(),
             bound=nw.col("device_create_time").min(),
-            first=nw.col("create_time").min(),
+            first=created.min(),
             newest=nw.col("_point").max(),
             as_of=nw.col("as_of").max(),
             n=nw.len(),
+            undated=nw.col("_undated").sum(),
+            later=nw.col("_later").sum(),
         )
     )
     if devices is not None:
@@ -179,7 +186,8 @@ def _with_bound_devices(lanes: pd.DataFrame, devices: Any, as_of: object) -> pd.
     joined = lanes.merge(bound[columns], on=keys, how="outer", suffixes=("", "_d"))
     for column in ("device_label", "bound", "as_of"):
         joined[column] = joined[column].fillna(joined.pop(f"{column}_d"))
-    joined["n"] = joined["n"].fillna(0).astype("int64")
+    counts = ["n", "undated", "later"]
+    joined[counts] = joined[counts].fillna(0).astype("int64")
     return joined
 
 
@@ -193,19 +201,13 @@ def _marks(
     max_lanes, max_marks = limits
     chosen = lanes.head(max_lanes).reset_index(drop=True)
     chosen["lane"] = chosen.index
-    backups = _backups(frame, chosen, max_marks * _ROWS_PER_MARK)
-    gaps = _gaps(backups, chosen, gap)
-    shown = backups
-    if window.since is not None:
-        shown = shown[shown["shown_until"] >= window.since]
-    if window.until is not None:
-        shown = shown[shown["create_time"] < window.until]
-    cut = None
-    n_inside = len(shown)
-    if n_inside > max_marks:
-        cut = shown["create_time"].nlargest(max_marks).min()
-        shown = shown[shown["create_time"] >= cut].nlargest(max_marks, "create_time")
+    on_lanes = _drawable(frame, chosen)
+    inside = _inside(on_lanes, window)
+    n_inside = int(rules.collect(inside.select(n=nw.len()))["n"].iloc[0])
+    shown = _backups(inside, chosen, max_marks)
+    cut = shown["create_time"].min() if n_inside > len(shown) else None
     start = cut if cut is not None else window.since
+    gaps = _gaps(_points(on_lanes, chosen), chosen, gap)
     if start is not None:
         gaps = gaps[gaps["shown_until"] > start]
     if window.until is not None:
@@ -223,19 +225,26 @@ def _marks(
     return table.reset_index(drop=True), left_out
 
 
-def _backups(frame: nw.LazyFrame[Any], chosen: pd.DataFrame, at_most: int) -> pd.DataFrame:
+def _drawable(frame: nw.LazyFrame[Any], chosen: pd.DataFrame) -> nw.LazyFrame[Any]:
+    """Keep the records of the chosen devices that have a place in time, and none after "now"."""
     known = [str(identity) for identity in chosen["device_id"].dropna()]
     wanted = nw.col("device_id").is_in(known)
     if chosen["device_id"].isna().any():
         wanted = wanted | nw.col("device_id").is_null()
-    rows = frame.filter(wanted, ~nw.col("create_time").is_null()).select(*_BACKUP_COLUMNS)
-    rows = rows.sort("create_time", "record_id", descending=True).head(at_most)
-    table = rules.collect(rows)
-    keys = ["user_id", "device_id"]
-    table[keys] = table[keys].astype(STRING)
-    table = table.merge(chosen[[*keys, "lane"]].astype(dict.fromkeys(keys, STRING)), on=keys)
-    table["kind"] = "backup"
+    return frame.filter(wanted, nw.col("create_time") <= nw.col("as_of"))
+
+
+def _on_lanes(rows: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    keys = dict.fromkeys(("user_id", "device_id"), STRING)
+    return rows.astype(keys).merge(chosen[[*keys, "lane"]].astype(keys), on=list(keys))
+
+
+def _backups(inside: nw.LazyFrame[Any], chosen: pd.DataFrame, at_most: int) -> pd.DataFrame:
+    newest = inside.select(*_BACKUP_COLUMNS).sort("create_time", "record_id", descending=True)
+    table = _on_lanes(rules.collect(newest.head(at_most)), chosen)
     table = table.sort_values(["create_time", "record_id"], kind="stable")
+    table["kind"] = "backup"
+    table["module"] = table["module"].fillna(UNKNOWN)
     following = table.groupby(["lane", "module"], dropna=False)["create_time"].shift(-1)
     is_superseded = table["stuck_reason"].astype(STRING) == "superseded"
     end = table["end_time"].fillna(following.where(is_superseded.fillna(value=False)))
@@ -244,16 +253,24 @@ def _backups(frame: nw.LazyFrame[Any], chosen: pd.DataFrame, at_most: int) -> pd
     return table
 
 
-def _gaps(backups: pd.DataFrame, chosen: pd.DataFrame, gap: pd.Timedelta) -> pd.DataFrame:
-    """Find the stretches longer than `gap` in which a device completed nothing."""
-    had_copy = (backups["state"].astype(str) == "completed") | (
-        (backups["state"].astype(str) == "to_be_deleted") & backups["end_time"].notna()
+def _points(on_lanes: nw.LazyFrame[Any], chosen: pd.DataFrame) -> pd.DataFrame:
+    """Give when each lane had a backup completed, those included that wait for deletion by now."""
+    had_copy = (nw.col("state") == "completed") | (
+        (nw.col("state") == "to_be_deleted") & ~nw.col("end_time").is_null()
     )
-    points = backups[had_copy].sort_values("create_time").groupby("lane")["create_time"]
-    by_lane = {lane: list(times) for lane, times in points}
+    rows = on_lanes.filter(had_copy, ~nw.col("device_id").is_null())
+    points = rules.collect(rows.select("user_id", "device_id", "create_time"))
+    return _on_lanes(points, chosen).sort_values("create_time")
+
+
+def _gaps(points: pd.DataFrame, chosen: pd.DataFrame, gap: pd.Timedelta) -> pd.DataFrame:
+    """Find the stretches longer than `gap` in which a device completed nothing."""
+    by_lane = {lane: list(times) for lane, times in points.groupby("lane")["create_time"]}
+    # Of a device with an undated record nobody can say that nothing was completed.
+    dated = chosen[chosen["device_id"].notna() & (chosen["undated"] == 0)]
     rows = []
-    known: Iterable[Any] = chosen[chosen["device_id"].notna()].itertuples()
-    for device in known:
+    devices: Iterable[Any] = dated.itertuples()
+    for device in devices:
         times = by_lane.get(device.lane, [])
         start = device.bound if pd.notna(device.bound) else device.first
         edges = [time for time in (start, *times, device.as_of) if pd.notna(time)]

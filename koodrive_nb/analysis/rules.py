@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +12,7 @@ import narwhals as nw
 import pandas as pd
 import pyarrow as pa
 
-from koodrive_nb.columns import MODULES, STRING, TIME, UNKNOWN
+from koodrive_nb.columns import MODULES, STRING, TIME, UNKNOWN, columns
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
@@ -28,6 +29,8 @@ Duration: TypeAlias = str | timedelta | pd.Timedelta
 _PANDAS = dict.fromkeys((pa.string(), pa.large_string(), pa.string_view()), STRING) | {
     pa.int64(): pd.Int64Dtype()
 }
+_KINDS = {column.name: column.kind for column in columns("records")}
+_YEARS = range(1970, 2200)
 _AT_LEAST = pd.Timedelta("1h")
 _FEW_COMPLETED = pd.Timedelta("24h")
 _ENOUGH_COMPLETED = 30
@@ -69,7 +72,7 @@ def lazy(records: Any, needed: Iterable[str]) -> nw.LazyFrame[Any]:
     """Wrap a frame of any engine, once its columns are known to be there.
 
     Raises:
-        InvalidParameterError: It is no frame, or columns are missing.
+        InvalidParameterError: It is no frame, or columns are missing or have lost their type.
     """
     try:
         frame: Any = nw.from_native(records)
@@ -78,15 +81,29 @@ def lazy(records: Any, needed: Iterable[str]) -> nw.LazyFrame[Any]:
             f"Pass records as a pandas, Polars, DuckDB or PySpark frame, not "
             f"{type(records).__name__}: client.records() gives one."
         ) from None
-    present = set(frame.collect_schema().names())
-    missing = [name for name in needed if name not in present]
+    schema = frame.collect_schema()
+    needed = list(needed)
+    missing = [name for name in needed if name not in schema]
     if missing:
         raise InvalidParameterError(
             f"The frame lacks the column(s) {', '.join(missing)}: pass what client.records() or "
             "kd.analysis.classify() returned, with all its columns."
         )
+    unfit = [name for name in needed if not _fits(name, schema[name])]
+    if unfit:
+        raise InvalidParameterError(
+            f"The column(s) {', '.join(unfit)} have lost their type: times must carry a zone and "
+            'ids must be text, as in kd.schema("records"). Was the frame read back from CSV?'
+        )
     wrapped: nw.LazyFrame[Any] = frame.lazy()
     return wrapped
+
+
+def _fits(name: str, dtype: nw.dtypes.DType) -> bool:
+    kind = _KINDS.get(name)
+    if kind == "time":
+        return isinstance(dtype, nw.Datetime) and dtype.time_zone is not None
+    return not (kind == "string" and dtype.is_numeric())
 
 
 def collect(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
@@ -110,19 +127,22 @@ def instant(value: object, name: str, zone: str = "UTC") -> pd.Timestamp:
     Raises:
         InvalidParameterError: It is none.
     """
-    given: Any = value
-    try:
-        # pandas reads a bare number as nanoseconds since 1970.
-        stamp = pd.NaT if isinstance(given, int | float) else pd.Timestamp(given)
-    except (ValueError, TypeError, OverflowError):
-        stamp = pd.NaT
-    if not isinstance(stamp, pd.Timestamp):
+    stamp: Any = None
+    # pandas reads a bare number as nanoseconds since 1970, and some words as what a clock says.
+    if not isinstance(value, int | float) and value not in {"now", "today"}:
+        given: Any = value
+        try:
+            stamp = pd.Timestamp(given)
+            if stamp.tzinfo is None:
+                stamp = stamp.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
+            stamp = stamp.tz_convert("UTC")
+        except (ValueError, TypeError, AttributeError, OverflowError, NotImplementedError):
+            stamp = None
+    if not isinstance(stamp, pd.Timestamp) or stamp.year not in _YEARS:
         raise InvalidParameterError(
             f"{name}= takes an instant such as '2025-12-17T08:30Z' or a datetime, not {value!r}."
         )
-    if stamp.tzinfo is None:
-        stamp = stamp.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
-    return stamp.tz_convert("UTC")
+    return stamp
 
 
 def duration(value: object, name: str) -> pd.Timedelta:
@@ -193,6 +213,8 @@ def stuck_rule(limits_s: Mapping[str, float]) -> str:
 
 def span(seconds: float) -> str:
     """Write a duration in one or two units, such as "4 min 12 s"."""
+    if not math.isfinite(seconds):
+        return "unknown"
     whole = int(abs(seconds))
     sign = "-" if seconds < 0 and whole else ""
     if whole < _MINUTE:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from koodrive_nb import settings
 from koodrive_nb.analysis import rules
-from koodrive_nb.columns import STRING, categories
+from koodrive_nb.columns import STRING, UNKNOWN, categories
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
@@ -155,7 +155,7 @@ def _by_module(values: Mapping[str, float]) -> nw.Expr:
     chain: Any = nw.when(nw.col("module") == first).then(nw.lit(float(value)))
     for module, other in rest:
         chain = chain.when(nw.col("module") == module).then(nw.lit(float(other)))
-    result: nw.Expr = chain.otherwise(nw.lit(None, dtype=nw.Float64))
+    result: nw.Expr = chain.otherwise(nw.lit(float(values[UNKNOWN])))
     return result
 
 
@@ -210,9 +210,9 @@ def status_breakdown(
     Raises:
         InvalidParameterError: A column is missing, or an argument is not what this takes.
     """
-    keys = [by] if isinstance(by, str) else list(by)
-    if not keys:
-        raise InvalidParameterError("by= takes at least one column, such as by='module'.")
+    keys = [by] if isinstance(by, str) else list(by) if isinstance(by, list | tuple) else []
+    if not keys or not all(isinstance(key, str) for key in keys) or len(set(keys)) < len(keys):
+        raise InvalidParameterError("by= takes one or more different columns, as by='module'.")
     frame = rules.lazy(classify(records, as_of=as_of, stuck_after=stuck_after), keys)
     zone = settings.display_zone(tz).key
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)

@@ -78,6 +78,8 @@ def flow(table: pd.DataFrame) -> go.Figure:
         [
             f"{n:,} backups{of_devices}, {theme.window(about)}, {theme.provenance(about)}",
             "Counts over time are drawn instead of single backups.",
+            "Only the last five years are drawn." if about.get("cut_at") else "",
+            theme.not_drawn(about),
             theme.shown(about.get("stuck_rule", ""), 400),
         ],
         plot_px=_PLOT_PX,

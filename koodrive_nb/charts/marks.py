@@ -67,7 +67,7 @@ def draw_gaps(
         textfont={"color": theme.INK, "size": 11},
         constraintext="none",
         customdata=[
-            [theme.shown(label), text, "so far" if is_open else "in all", _moment(start, zone)]
+            [theme.label(label), text, "so far" if is_open else "in all", _moment(start, zone)]
             for label, text, is_open, start in zip(
                 gaps["device_label"],
                 words,
@@ -145,7 +145,7 @@ def _hover(part: pd.DataFrame, zone: ZoneInfo) -> list[list[str]]:
     rows: Iterable[Any] = part.itertuples()
     return [
         [
-            f"{theme.shown(row.device_label)} {word(str(row.module))}",
+            f"{theme.label(row.device_label)} {word(str(row.module))}",
             f" ({row.stuck_reason})" if isinstance(row.stuck_reason, str) else "",
             _moment(row.create_time, zone),
             f"ended {_moment(row.end_time, zone)}, after {span(row.duration_s)}"
@@ -177,7 +177,7 @@ def draw_waiting(
         y=[places[lane] for lane in part["lane"]],
         marker={"color": theme.QUIET, "symbol": "circle-open-dot", "size": 9},
         customdata=[
-            [theme.shown(label), span(seconds)]
+            [theme.label(label), span(seconds)]
             for label, seconds in zip(part["device_label"], length_s, strict=True)
         ],
         hovertemplate="<b>%{customdata[0]}</b><br>bound %{customdata[1]} ago, no backup yet"

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import STATES, word
 from koodrive_nb.charts import theme
+from koodrive_nb.text import one_line
 
 _MAX_GROUPS = 30
 _BAR_PX = 46
@@ -93,6 +94,8 @@ def status_breakdown(records: Any, **options: Any) -> go.Figure:
 def _group(value: Any, key: str) -> str:
     if pd.isna(value):
         return "(missing)"
+    if not one_line(value, 1):
+        return "(blank)"
     # Only our own identifiers are written as words: a device name may hold an underscore.
     return word(str(value)) if key in _IDENTIFIERS else str(value)
 

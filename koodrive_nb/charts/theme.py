@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import textwrap
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,8 @@ BAND = "#F5F7F9"
 GAP = "#C8862B"
 
 LABEL_CHARACTERS = 32
-_SUBTITLE_CHARACTERS = 112
+_BYTES_PER_CHARACTER = 3
+_SUBTITLE_CHARACTERS = 88
 _LINE_PX = 16
 
 TEMPLATE = go.layout.Template(
@@ -69,8 +71,26 @@ def fill(state: str, pattern_px: int = 7) -> dict[str, Any]:
 
 
 def shown(text: object, limit: int = LABEL_CHARACTERS) -> str:
-    """Make text of the service safe for plotly, which reads HTML, and TeX between dollars."""
-    return html.escape(one_line(text, limit)).replace("$", "&#36;")
+    """Make text of the service safe for plotly, which reads HTML, and TeX between dollars.
+
+    It is cut to `limit` characters, and to as many bytes as three times that, so that a figure of
+    many marks stays small whatever the script.
+    """
+    line = one_line(text, limit)
+    while len(json.dumps(_escaped(line))) > _BYTES_PER_CHARACTER * limit:
+        line = f"{line[:-2]}…"
+    return _escaped(line)
+
+
+def _escaped(line: str) -> str:
+    # plotly reads no entity for quotes, and has no attribute that one could end.
+    return html.escape(line, quote=False).replace("$", "&#36;")
+
+
+def label(text: object) -> str:
+    """Make a device label safe and short, its name cut so that the digits of its id stay."""
+    name, dot, digits = str(text).rpartition(" ·")
+    return f"{shown(name, LABEL_CHARACTERS - 8)}{dot}{shown(digits, 8)}" if dot else shown(text)
 
 
 def table_for(
@@ -122,6 +142,16 @@ def window(about: Mapping[str, Any]) -> str:
     stamps = [pd.Timestamp(text).tz_convert(zone) for text in (first, last) if text]
     days = dict.fromkeys(f"{stamp.day} {stamp:%b %Y}" for stamp in stamps)
     return f"{' – '.join(days)} ({zone_name(about)})" if days else "no dates"
+
+
+def not_drawn(about: Mapping[str, Any]) -> str:
+    """Say which records have no place on a time axis."""
+    kinds = (
+        (about.get("n_undated"), "without a creation time"),
+        (about.get("n_later"), "created after the data's own now"),
+    )
+    named = [f"{count:,} {what}" for count, what in kinds if count]
+    return f"Not drawn: {', '.join(named)}." if named else ""
 
 
 def zone_name(about: Mapping[str, Any]) -> str:

@@ -95,7 +95,7 @@ def _row_labels(rows: list[tuple[int, str, str]]) -> list[str]:
     labels = []
     previous = None
     for lane, module, label in rows:
-        name = f"<b>{theme.shown(label)}</b>  " if lane != previous else ""
+        name = f"<b>{theme.label(label)}</b>  " if lane != previous else ""
         labels.append(f"{name}{word(module) or 'no backup'}")
         previous = lane
     return labels
@@ -132,5 +132,6 @@ def _subtitle(about: Mapping[str, Any], n_backups: int, n_lanes: int) -> list[st
             if gap_after_s
             else ""
         ),
+        theme.not_drawn(about),
         theme.shown(about.get("stuck_rule", ""), 400),
     ]

@@ -94,3 +94,13 @@ def test_an_engine_whose_session_is_not_in_utc_is_refused_with_the_mend(records)
 def test_a_window_without_any_backup_has_no_counts(records, window):
     table = flow(records, **window)
     assert table[["created", "ended", "presumed_stuck", "open"]].to_numpy().sum() == 0
+
+
+@pytest.mark.parametrize("tz", ["UTC", "America/New_York", "Europe/London"])
+@pytest.mark.parametrize("old", ["1970-01-01T00:00Z", "1900-01-01T00:00Z", "0002-01-01T00:00Z"])
+def test_a_record_with_a_wrong_clock_does_not_stretch_the_flow(make, old, tz):
+    table = flow(make({"create_time": old, "status_code": 0}, {"create_time": "2025-12-01"}), tz=tz)
+    assert len(table) <= 262
+    assert table["created"].sum() == 1
+    assert table.attrs["koodrive"]["cut_at"].startswith("2020-12-17")
+    assert list(table["open"])[-1] == 1

@@ -209,3 +209,45 @@ def test_undated_records_are_left_out_without_an_error(make):
     frame = make({"create_time": None}, {"create_time": None, "status_code": 0})
     assert len(lanes(frame)) == 0
     assert len(lanes(frame, form="flow")) == 0
+
+
+def test_marks_that_are_left_out_make_no_gap(make):
+    quiet = [{"device_id": "1", "create_time": f"2025-11-{day:02d}T00:00Z"} for day in range(1, 29)]
+    busy = [
+        {
+            "device_id": "2",
+            "create_time": pd.Timestamp("2025-12-10T00:00Z") + pd.Timedelta(minutes=n),
+        }
+        for n in range(60)
+    ]
+    table = lanes(make(*quiet, *busy), max_marks=10, gap_after="5D")
+    gaps = table[(table["kind"] == "gap") & (table["device_id"] == "1")]
+    assert [str(start)[:10] for start in gaps["create_time"]] == ["2025-11-28"]
+    assert table.attrs["koodrive"]["n_marks_left_out"] == 78
+
+
+def test_undated_and_future_records_are_counted_and_no_gap_is_claimed_from_them(make):
+    frame = make(
+        {"device_id": "1", "create_time": None},
+        {"device_id": "1", "create_time": "2025-11-01T00:00Z"},
+        {"device_id": "2", "create_time": "2099-01-01T00:00Z"},
+        {"device_id": "2", "create_time": "2025-11-01T00:00Z"},
+    )
+    table = lanes(frame)
+    about = table.attrs["koodrive"]
+    assert (about["n_undated"], about["n_later"], about["n_marks"]) == (1, 1, 2)
+    gaps = table[table["kind"] == "gap"]
+    assert list(gaps["device_id"]) == ["2"]
+    assert gaps["shown_until"].iloc[0] == pd.Timestamp("2025-12-17T08:30Z")
+    assert gaps["end_time"].isna().all()
+
+
+def test_what_came_after_as_of_is_not_drawn(make):
+    frame = make({"create_time": "2025-09-01T00:00Z"}, {"create_time": "2025-12-01T00:00Z"})
+    table = lanes(frame, as_of="2025-10-01")
+    assert list(table[table["kind"] == "backup"]["record_id"]) == ["0"]
+
+
+def test_a_record_without_a_module_has_a_lane_too(make):
+    frame = make({"module": None})
+    assert list(lanes(frame)["module"]) == ["unknown"]

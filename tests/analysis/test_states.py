@@ -172,6 +172,9 @@ def test_free_text_systems_are_sorted_into_families(make, text, family):
         ({"as_of": "soon"}, "as_of= takes an instant"),
         ({"as_of": 20251217}, "as_of= takes an instant"),
         ({"as_of": pd.NaT}, "as_of= takes an instant"),
+        ({"as_of": "now"}, "as_of= takes an instant"),
+        ({"as_of": "9999-12-31"}, "as_of= takes an instant"),
+        ({"as_of": pd.Timestamp.min}, "as_of= takes an instant"),
         ({"stuck_after": "long"}, "with its unit"),
         ({"stuck_after": "7"}, "with its unit"),
         ({"stuck_after": 7}, "with its unit"),
@@ -193,8 +196,13 @@ def test_what_is_no_frame_or_lacks_columns_is_refused_with_what_to_pass(records)
         kd.analysis.classify(records.drop(columns="status_code"))
     with pytest.raises(kd.InvalidParameterError, match=r"lacks the column.*colour"):
         kd.analysis.status_breakdown(records, by="colour")
-    with pytest.raises(kd.InvalidParameterError, match="at least one column"):
-        kd.analysis.status_breakdown(records, by=[])
+    for by in ([], 5, None, [["module"]], ["module", "module"]):
+        with pytest.raises(kd.InvalidParameterError, match="one or more different columns"):
+            kd.analysis.status_breakdown(records, by=by)
+    with pytest.raises(kd.InvalidParameterError, match="create_time have lost their type"):
+        kd.analysis.classify(records.assign(create_time=records["create_time"].astype("string")))
+    with pytest.raises(kd.InvalidParameterError, match="device_id have lost their type"):
+        kd.analysis.classify(records.assign(device_id=1.8e18))
 
 
 def test_states_add_up_and_settled_leaves_out_what_is_open_or_unknown(make):

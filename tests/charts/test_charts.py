@@ -250,3 +250,25 @@ def test_a_fleet_is_drawn_as_a_flow_that_says_so(crowd):
 def test_zones_with_a_change_of_offset_show_both(crowd):
     figure = kd.charts.timeline(crowd, form="flow", tz="Europe/Berlin")
     assert "Europe/Berlin, UTC+02:00/+01:00" in figure.layout.xaxis.title.text
+
+
+def test_a_long_name_is_cut_so_that_the_digits_of_its_id_stay(records, make_hostile):
+    figure = kd.charts.timeline(make_hostile("n" * 200))
+    labels = [text for text in figure.layout.yaxis.ticktext if text.startswith("<b>n")]
+    assert all(" ·" in text and len(text) < 60 for text in labels)
+    assert len(labels) == records["device_id"].nunique()
+
+
+def test_blank_names_and_undated_records_are_told(records, make_hostile):
+    figure = kd.charts.status_breakdown(make_hostile("\u2800 \u3164"), by="device_name")
+    assert figure.layout.yaxis.ticktext[0].startswith("<b>(blank)</b>")
+    frame = records.copy()
+    frame.loc[[0, 1], "create_time"] = pd.NaT
+    for form in ("lanes", "flow"):
+        text = subtitle(kd.charts.timeline(frame, form=form))
+        assert "Not drawn: 2 without a creation time." in text
+
+
+def test_quotes_are_shown_as_quotes(make_hostile):
+    figure = kd.charts.timeline(make_hostile('Ann\'s "phone"'))
+    assert figure.layout.yaxis.ticktext[0].startswith('<b>Ann\'s "phone" ·')
