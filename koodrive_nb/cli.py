@@ -13,6 +13,8 @@ from urllib.parse import quote
 
 import click
 
+from koodrive_nb.text import one_line
+
 _FIRST_NOTEBOOK = Path("notebooks", "01_first_look.ipynb")
 _NOTEBOOKS = click.Path(exists=True, path_type=Path)
 
@@ -73,7 +75,13 @@ def _has_browser() -> bool:
 
 
 @main.command()
-@click.option("--port", default=0, show_default="a free one", help="The port to serve on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=0,
+    show_default="a free one",
+    help="The port to serve on.",
+)
 def sandbox(port: int) -> None:
     """Serve the sandbox for other processes, until Ctrl-C.
 
@@ -129,14 +137,12 @@ def notebooks() -> None:
 def refresh(paths: tuple[Path, ...]) -> None:
     """Execute notebooks (or all in a folder) from top to bottom and store what comes out."""
     _need("nbclient", "ci")
-    from nbclient.exceptions import CellExecutionError  # noqa: PLC0415 -- an optional extra
-
-    from koodrive_nb import notebook_checks  # noqa: PLC0415 -- as above
+    from koodrive_nb import notebook_checks  # noqa: PLC0415 -- an optional extra
 
     for path in _each(paths):
         try:
             changed = notebook_checks.refresh(path)
-        except CellExecutionError as error:
+        except notebook_checks.FAILURES as error:
             raise click.ClickException(f"{path} is left as it was: {error}") from None
         click.echo(f"{path}: {'changed' if changed else 'unchanged'}")
 
@@ -148,11 +154,9 @@ def check(paths: tuple[Path, ...]) -> None:
     _need("nbclient", "ci")
     from koodrive_nb import notebook_checks  # noqa: PLC0415 -- an optional extra
 
-    found = [
-        f"{path}: {problem}" for path in _each(paths) for problem in notebook_checks.problems(path)
-    ]
-    for line in found:
-        click.echo(line, err=True)
+    found = [(path, problem) for path in _each(paths) for problem in notebook_checks.problems(path)]
+    for path, problem in found:
+        click.echo(f"{path}: {one_line(problem, 200)}", err=True)
     if found:
         raise SystemExit(1)
 

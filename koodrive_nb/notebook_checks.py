@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat.reader import NotJSONError
+from nbformat.validator import ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +25,16 @@ if TYPE_CHECKING:
 MAX_CELL_BYTES = 300_000
 MAX_NOTEBOOK_BYTES = 1_000_000
 CELL_TIMEOUT_S = 60
+
+FAILURES = (
+    CellExecutionError,
+    CellTimeoutError,
+    DeadKernelError,
+    NotJSONError,
+    UnicodeDecodeError,
+    ValidationError,
+)
+"""What executing a stored file may come to."""
 
 _NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
 _MAY_FAIL = {"nbval-raises-exception", "raises-exception"}
@@ -57,9 +70,9 @@ def refresh(path: Path) -> bool:
     Returns whether the file changed. A cell may take 60 seconds.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: A cell failed; the file is left as it was.
+        One of FAILURES: It is no notebook, or a cell failed; the file is left as it was.
     """
-    notebook = nbformat.read(path, as_version=4)
+    notebook = _parsed(path.read_text(encoding="utf-8"))
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_S,
@@ -90,8 +103,11 @@ def problems(path: Path) -> list[str]:
     Looks at: cells executed once and in order, saved errors, cells that would not be compared,
     widget state, secrets, absolute paths, the size of cells (300 KB) and of the file (1 MB).
     """
-    text = path.read_text(encoding="utf-8")
-    notebook = nbformat.reads(text, as_version=4)
+    try:
+        text = path.read_text(encoding="utf-8")
+        notebook = _parsed(text)
+    except FAILURES as error:
+        return [f"is no notebook: {error}"]
     found = [f"cell {number}: {problem}" for number, problem in _cell_problems(notebook)]
     if "widgets" in notebook.metadata:
         found.append("the metadata hold widget state: refresh the notebook")
@@ -100,6 +116,16 @@ def problems(path: Path) -> list[str]:
     known = {problem for _, problem in _cell_problems(notebook)}
     found += [problem for problem in _leaks(text) if problem not in known]
     return found
+
+
+def _parsed(text: str) -> NotebookNode:
+    try:
+        notebook: NotebookNode = nbformat.reads(text, as_version=4)
+        nbformat.validate(notebook)
+    except (AttributeError, KeyError, TypeError) as error:
+        # nbformat takes for granted that JSON is shaped like a notebook.
+        raise NotJSONError(f"Not shaped like a notebook ({error}).") from None
+    return notebook
 
 
 def _cell_problems(notebook: NotebookNode) -> Iterator[tuple[int, str]]:

@@ -171,3 +171,21 @@ def test_a_taken_port_is_one_line_and_exit_code_1():
         result = run("sandbox", "--port", port)
     assert result.exit_code == 1
     assert f"Port {port} cannot be used" in result.output
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"cells": 1, "nbformat": 4, "nbformat_minor": 5}']
+)
+@pytest.mark.parametrize("command", ["check", "refresh"])
+def test_a_file_that_is_no_notebook_is_said_in_words(notebook, command, text):
+    notebook.write_text(text)
+    result = run("notebooks", command, str(notebook))
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert str(notebook) in result.output
+    assert notebook.read_text() == text
+
+
+def test_a_file_that_is_no_text_is_said_in_words(notebook):
+    notebook.write_bytes(b"\xff\xfe")
+    assert "no notebook" in run("notebooks", "check", str(notebook)).output
