@@ -58,7 +58,11 @@ def lab(notebook: Path, jupyter_arguments: tuple[str, ...]) -> None:
     if not _has_browser():
         arguments.append("--no-browser")
         click.echo("There is no browser here: open the address that JupyterLab prints below.")
-    raise SystemExit(subprocess.call([*arguments, *jupyter_arguments]))  # noqa: S603 -- the user's own
+    sys.stdout.flush()
+    if os.name == "posix":
+        # In place of this process, so that Ctrl-C and signals reach JupyterLab and nobody else.
+        os.execv(sys.executable, [*arguments, *jupyter_arguments])  # noqa: S606 -- no shell wanted
+    raise SystemExit(subprocess.call([*arguments, *jupyter_arguments]))  # noqa: S603 -- as above
 
 
 def _has_browser() -> bool:

@@ -90,7 +90,7 @@ DATASETS: Mapping[str, tuple[Column, ...]] = {
         Column("status", "category", "What the API says", values=(*STATUSES.values(), UNKNOWN)),
         Column("create_time", "time", "When the backup was created", "createTime", "UTC"),
         Column("end_time", "time", "When it ended; missing while it is open", "endTime", "UTC"),
-        Column("duration_s", "float64", "`end_time` - `create_time`", unit="seconds"),
+        Column("duration_s", "float64", "end_time minus create_time", unit="seconds"),
         *_device_columns("deviceInfo."),
         Column(
             "device_source",

@@ -56,6 +56,7 @@ def test_an_unknown_dataset_is_one_line_and_exit_code_1():
 def test_jupyterlab_gets_what_the_machine_needs(monkeypatch, is_root, display, extra):
     called = []
     monkeypatch.setattr(cli.subprocess, "call", lambda command: called.append(command) or 0)
+    monkeypatch.setattr(cli.os, "execv", lambda program, command: called.append(command))
     monkeypatch.setattr(cli.os, "geteuid", lambda: 0 if is_root else 1000)
     monkeypatch.setattr(cli.sys, "platform", "linux")
     monkeypatch.setattr(cli.webbrowser, "get", lambda: None)

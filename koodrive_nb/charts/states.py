@@ -106,7 +106,11 @@ def _percent(part: int, whole: int) -> str:
 
 def _tick(group: str, row: dict[str, Any]) -> str:
     # What matters most is often too small to read in its bar.
-    named = [f"{row[state]:,} {word(state)}" for state in ("stuck", "unknown") if row[state]]
+    named = [
+        f"{row[state]:,} {word(state)}"
+        for state in ("in_progress", "stuck", "unknown")
+        if row[state]
+    ]
     total = f"{row['n']:,} records"
     return f"<b>{group}</b><br>{', '.join([total, *named])}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import textwrap
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ GAP = "#C8862B"
 
 LABEL_CHARACTERS = 32
 _BYTES_PER_CHARACTER = 3
-_SUBTITLE_CHARACTERS = 88
+_SUBTITLE_CHARACTERS = 76
 _LINE_PX = 16
 
 TEMPLATE = go.layout.Template(
@@ -56,7 +57,16 @@ TEMPLATE = go.layout.Template(
         "plot_bgcolor": "#FFFFFF",
         "title": {"font": {"size": 17}, "subtitle": {"font": {"size": 12, "color": QUIET}}},
         "xaxis": {"gridcolor": GRID, "linecolor": GRID, "zerolinecolor": GRID, "automargin": True},
-        "yaxis": {"gridcolor": GRID, "linecolor": GRID, "zerolinecolor": GRID, "automargin": True},
+        "yaxis": {
+            "gridcolor": GRID,
+            "linecolor": GRID,
+            "zerolinecolor": GRID,
+            "automargin": True,
+            # Ticks that are not seen keep the labels off the plot.
+            "ticks": "outside",
+            "ticklen": 6,
+            "tickcolor": "rgba(0,0,0,0)",
+        },
     }
 )
 
@@ -66,7 +76,7 @@ def fill(state: str, pattern_px: int = 7) -> dict[str, Any]:
     pattern = {"shape": PATTERNS[state], "fillmode": "overlay", "fgcolor": "#FFFFFF"}
     return {
         "color": COLOURS[state],
-        "pattern": pattern | {"fgopacity": 0.4, "size": pattern_px, "solidity": 0.25},
+        "pattern": pattern | {"fgopacity": 0.35, "size": pattern_px, "solidity": 0.25},
     }
 
 
@@ -140,8 +150,11 @@ def window(about: Mapping[str, Any]) -> str:
     first = about.get("cut_at") or about.get("since") or about.get("first")
     last = about.get("until") or about.get("as_of")
     stamps = [pd.Timestamp(text).tz_convert(zone) for text in (first, last) if text]
-    days = dict.fromkeys(f"{stamp.day} {stamp:%b %Y}" for stamp in stamps)
-    return f"{' – '.join(days)} ({zone_name(about)})" if days else "no dates"
+    days = [f"{stamp.day} {stamp:%b %Y}" for stamp in stamps]
+    if len(days) > 1 and stamps[0].year == stamps[1].year:
+        days[0] = days[0] if days[0] == days[1] else days[0][:-5]
+    span = " – ".join(dict.fromkeys(days))
+    return f"{span} ({zone_name(about)})" if days else "no dates"
 
 
 def not_drawn(about: Mapping[str, Any]) -> str:
@@ -177,16 +190,23 @@ def wall(times: pd.Series[Any], zone: ZoneInfo) -> list[str | None]:
     return [None if pd.isna(stamp) else stamp.isoformat(timespec="milliseconds") for stamp in local]
 
 
+def _balanced(sentence: str) -> list[str]:
+    """Wrap a sentence into as few lines as it needs, of about the same length."""
+    sentence = re.sub(r"(\d) (d|h|min|s)\b", "\\1\u00a0\\2", sentence)
+    lines = textwrap.wrap(sentence, _SUBTITLE_CHARACTERS, break_long_words=False)
+    for width in range(_SUBTITLE_CHARACTERS - 1, 20, -1):
+        narrower = textwrap.wrap(sentence, width, break_long_words=False)
+        if len(narrower) > len(lines):
+            break
+        lines = narrower
+    return lines
+
+
 def finish(
     figure: go.Figure, title: str, subtitle: Iterable[str], *, plot_px: int, alt: str
 ) -> go.Figure:
     """Give a figure its title, wrapped subtitle, legend, height and alternative text."""
-    lines = [
-        line
-        for sentence in subtitle
-        if sentence
-        for line in textwrap.wrap(sentence, _SUBTITLE_CHARACTERS, break_long_words=False)
-    ]
+    lines = [line for sentence in subtitle for line in _balanced(sentence)]
     top = 62 + _LINE_PX * len(lines)
     bottom = 96
     figure.update_layout(

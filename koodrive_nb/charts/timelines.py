@@ -63,7 +63,7 @@ def timeline(records: Any, **options: Any) -> go.Figure:
             "showgrid": False,
             "tickmode": "array",
             "tickvals": list(range(len(rows))),
-            "ticktext": _row_labels(rows),
+            "ticktext": _row_labels(rows, is_cut=bool(about.get("cut_at") or about.get("since"))),
             "zeroline": False,
         },
     )
@@ -91,12 +91,13 @@ def _rows(table: pd.DataFrame) -> list[tuple[int, str, str]]:
     return rows
 
 
-def _row_labels(rows: list[tuple[int, str, str]]) -> list[str]:
+def _row_labels(rows: list[tuple[int, str, str]], *, is_cut: bool) -> list[str]:
+    nothing = "none in this window" if is_cut else "no backup"
     labels = []
     previous = None
     for lane, module, label in rows:
         name = f"<b>{theme.label(label)}</b>  " if lane != previous else ""
-        labels.append(f"{name}{word(module) or 'no backup'}")
+        labels.append(f"{name}{word(module) or nothing}")
         previous = lane
     return labels
 
@@ -126,12 +127,8 @@ def _subtitle(about: Mapping[str, Any], n_backups: int, n_lanes: int) -> list[st
         f"Only the newest {n_backups:,} of these lanes are drawn, {cut:,} older ones are not"
         if cut
         else "",
-        "Longest without a newer completed backup first"
-        + (
-            f"; shaded: no completed backup for more than {span(gap_after_s)}"
-            if gap_after_s
-            else ""
-        ),
+        "Longest exposed first"
+        + (f"; shaded: over {span(gap_after_s)} without a completed backup" if gap_after_s else ""),
         theme.not_drawn(about),
         theme.shown(about.get("stuck_rule", ""), 400),
     ]

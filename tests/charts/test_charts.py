@@ -74,7 +74,7 @@ def test_a_figure_is_plain_and_the_same_every_time(records, chart):
 def test_the_subtitle_names_window_zone_source_completeness_and_rule(records, chart):
     text = subtitle(chart(records, tz="Asia/Shanghai"))
     assert "505 " in text
-    assert "16 Sep 2025 – 17 Dec 2025 (Asia/Shanghai, UTC+08:00)" in text
+    assert "16 Sep – 17 Dec 2025 (Asia/Shanghai, UTC+08:00)" in text
     assert "sandbox (synthetic), complete" in text
     assert "Stuck = open, with a later backup of the same device and module" in text
 

@@ -1,0 +1,161 @@
+"""What somebody sees who starts JupyterLab with our command and runs the first notebook."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+pytestmark = pytest.mark.browser
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+FIRST = "01_first_look.ipynb"
+PLOTLY = "application/vnd.plotly.v1+json"
+ERRORS = ", ".join(
+    f'[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in ("error", "stderr")
+)
+ADDRESS = re.compile(r"http://(?:127\.0\.0\.1|localhost):\d+/\S*token=\w+")
+# News would be asked for in a pop-up; cells out of sight would not be on the page.
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false"},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+CHROMIUM = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # Figures that need the network would be missing for somebody without one.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
+]
+
+
+@pytest.fixture
+def address(tmp_path):
+    """Give the address that the command prints, on notebooks without outputs."""
+    _copy_without_outputs(tmp_path / "notebooks")
+    for name, settings in SETTINGS.items():
+        stored = tmp_path / f"config/lab/user-settings/@jupyterlab/{name}.jupyterlab-settings"
+        stored.parent.mkdir(parents=True)
+        stored.write_text(json.dumps(settings))
+    log, runtime = tmp_path / "log", tmp_path / "runtime"
+    command = [Path(sys.executable).with_name("koodrive-nb"), "lab", "--port=0"]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=_environment(tmp_path),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait(lambda: ADDRESS.search(log.read_text()) or process.poll() is not None, 60)
+        printed = ADDRESS.search(log.read_text())
+        assert printed, f"no address was printed:\n{log.read_text()}"
+        yield printed[0]
+    finally:
+        # Kernels are in process groups of their own: JupyterLab has to end them before it is ended.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+            _wait(lambda: not any(runtime.glob("*.json")), 30)
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def page():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        reason = f"none of {', '.join(names)} is installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=executable, args=CHROMIUM) as browser,
+    ):
+        yield browser.new_page(viewport={"width": 1280, "height": 900})
+
+
+def test_lab_opens_the_first_notebook_and_run_all_draws_its_figures_without_an_error(
+    page, address, tmp_path
+):
+    stored = nbformat.read(NOTEBOOKS / FIRST, as_version=4)
+    code_cells = [cell for cell in stored.cells if cell.cell_type == "code"]
+    n_figures = sum(PLOTLY in out.get("data", ()) for cell in code_cells for out in cell.outputs)
+    assert n_figures > 0
+    page_errors = []
+    page.on("pageerror", lambda error: page_errors.append(str(error)))
+    figures = page.locator(".js-plotly-plot")
+    errors = page.locator(ERRORS)
+    prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt")
+
+    page.goto(address)
+    expect(page.get_by_role("tab", name=FIRST)).to_be_visible(timeout=30_000)
+    expect(prompts).to_have_text(["[ ]:"] * len(code_cells), timeout=60_000)
+    expect(page.locator(".jp-OutputArea-output")).to_have_count(0)
+    # JupyterLab forgets what it was told to run before it had reached the kernel.
+    expect(page.get_by_text(re.compile(r"^Python.* \| Idle$"))).to_be_visible(timeout=60_000)
+
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    ended = prompts.last.filter(has_text=re.compile(r"\d"))
+    expect(ended.or_(errors).first).to_be_visible(timeout=120_000)
+    assert errors.all_inner_texts() == []
+    expect(prompts).to_have_text([f"[{number}]:" for number in range(1, len(code_cells) + 1)])
+
+    expect(figures).to_have_count(n_figures, timeout=30_000)
+    for figure in figures.all():
+        figure.scroll_into_view_if_needed()
+        expect(figure.locator(".main-svg").first).to_be_visible()
+        expect(figure.locator("g.point path, path.point").first).to_be_visible()
+
+    timeline = figures.filter(has_text="Backups of each device over time").first
+    # Plotly lays a surface over its marks that takes the pointer.
+    timeline.locator("path.point").first.hover(force=True)
+    expect(timeline.locator(".hoverlayer .hovertext")).to_contain_text("created")
+    assert page_errors == []
+
+    page.set_viewport_size({"width": 1280, "height": 5600})
+    page.locator(".jp-Cell").first.scroll_into_view_if_needed()
+    folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
+    page.screenshot(path=folder / "first_notebook.png")
+
+
+def _copy_without_outputs(folder):
+    folder.mkdir()
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, folder / path.name)
+
+
+def _environment(folder):
+    own = re.compile(r"KOODRIVE_|JUPYTER|PLOTLY_|(WAYLAND_)?DISPLAY$")
+    kept = {name: value for name, value in os.environ.items() if not own.match(name)}
+    for name in ("config", "data", "runtime"):
+        kept[f"JUPYTER_{name.upper()}_DIR"] = str(folder / name)
+    return kept | {"HOME": str(folder)}
+
+
+def _wait(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
