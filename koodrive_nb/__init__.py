@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from koodrive_nb import analysis, charts, sandbox
     from koodrive_nb.auth import TokenAuth
-    from koodrive_nb.client import Client, connect
+    from koodrive_nb.client import Client
     from koodrive_nb.columns import schema
+    from koodrive_nb.connection import connect
     from koodrive_nb.errors import (
         AuthenticationError,
         ConfigurationError,
@@ -55,7 +56,7 @@ __all__ = [
 _HOMES = {
     "TokenAuth": "auth",
     "Client": "client",
-    "connect": "client",
+    "connect": "connection",
     "schema": "columns",
     "ledger": "streams",
 }

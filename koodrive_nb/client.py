@@ -12,14 +12,8 @@ import msgspec
 import pandas as pd
 
 from koodrive_nb import decode, settings
-from koodrive_nb.auth import TokenAuth
 from koodrive_nb.columns import MAX_PAGE_SIZE, MODULES
-from koodrive_nb.errors import (
-    ConfigurationError,
-    InvalidParameterError,
-    NotFoundError,
-    ProtocolError,
-)
+from koodrive_nb.errors import InvalidParameterError, NotFoundError, ProtocolError
 from koodrive_nb.streams import ATTRS, Stream, keep
 from koodrive_nb.transport import Transport
 
@@ -27,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import pyarrow as pa
-    from requests.auth import AuthBase
+
+    from koodrive_nb.transport import Answer
 
 _BASE = "/koodrive/ose/v1/backup"
 # Rows are decoded this many at a time, so that a long listing is never held as JSON text.
@@ -35,64 +30,8 @@ _CHUNK_ROWS = 5_000
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def connect(  # noqa: PLR0913 -- each is a setting of its own, and keyword-only
-    service: str = "live",
-    *,
-    endpoint: str | None = None,
-    auth: AuthBase | None = None,
-    user_id: str | None = None,
-    max_workers: int = 8,
-    clock: Callable[[], datetime] | None = None,
-) -> Client:
-    """Connect to the KooDrive service, or to the sandbox that needs no account.
-
-    With "live", what is not passed comes from KOODRIVE_ENDPOINT, KOODRIVE_USER_ID and
-    KOODRIVE_TOKEN. With "sandbox", an embedded service answers with a synthetic fleet, as of a
-    fixed instant; `user_id="crowd"` is its user with a million records. Nothing is sent yet.
-    `max_workers` bounds the requests under way at once; `clock` gives the `fetched_at` of rows.
-
-    Raises:
-        ConfigurationError: A setting is missing or unfit, or the sandbox is not installed.
-        InvalidParameterError: An argument is not what this takes.
-    """
-    if not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1:
-        raise InvalidParameterError("max_workers= takes a whole number from 1.")
-    if service == "sandbox":
-        if endpoint is not None or auth is not None:
-            raise InvalidParameterError(
-                "The sandbox brings its own endpoint and credentials: leave endpoint= and auth= "
-                'out, or leave "sandbox" out to reach the live service.'
-            )
-        return _connect_sandbox(user_id, max_workers, clock)
-    if service != "live":
-        raise InvalidParameterError(
-            # What was passed may be a token, so it is not repeated.
-            'connect() takes "live" or "sandbox"; endpoint= takes an address, auth= a token.'
-        )
-    found = settings.resolve(endpoint=endpoint, auth=auth, user_id=user_id)
-    return Client(found, max_workers=max_workers, clock=clock)
-
-
-def _connect_sandbox(
-    user_id: str | None, max_workers: int, clock: Callable[[], datetime] | None
-) -> Client:
-    try:
-        from koodrive_nb import sandbox  # noqa: PLC0415 -- an optional extra
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"The sandbox needs {error.name}: pip install 'koodrive_nb[sandbox]'"
-        ) from None
-    service = sandbox.shared()
-    found = settings.resolve(
-        endpoint=service.endpoint,
-        auth=TokenAuth(service.token),
-        user_id=sandbox.DEFAULT_USER if user_id is None else user_id,
-    )
-    return Client(found, source="sandbox", max_workers=max_workers, clock=clock or sandbox.as_of)
-
-
 class Client:
-    """One user's account at the service; made by `connect`.
+    """One user's account at the service; `kd.connect` makes one.
 
     Frames have the columns of `kd.schema("records")` and `kd.schema("devices")`; `kd.ledger(frame)`
     tells how a frame was fetched.
@@ -131,10 +70,10 @@ class Client:
                 code="0",
                 message="no data",
                 advice="Check the id, and that it belongs to this user.",
-                trace_id="none",
+                trace_id=answer.trace_id,
                 path=path,
             )
-        stream.source, stream.pages, stream.ended = self._named(answer.source), 1, "single answer"
+        self._note(stream, answer, "single answer")
         table = decode.read_rows([answer.data], stream)
         if table["record_id"].to_pylist() != [record_id]:
             raise ProtocolError(
@@ -153,7 +92,8 @@ class Client:
 
         Raises:
             InvalidParameterError: There is no such module, or the device id is not fit.
-            ServiceError: The service refused a page; nothing partial is returned.
+            ConnectionFailedError: A page got no answer; nothing partial is returned.
+            ServiceError: The service refused a page.
             ProtocolError: A cursor came twice, or a page is not what the API documents.
         """
         codes = list(MODULES) if module is None else [_module_code(module)]
@@ -182,10 +122,15 @@ class Client:
         """Fetch the devices bound to this user, those that never backed up included.
 
         Source: "Listing Bound Devices", GET /koodrive/ose/v1/backup/device.
+
+        Raises:
+            ConnectionFailedError: No answer came.
+            ServiceError: The service said no.
+            ProtocolError: The answer breaks the contract.
         """
         stream = self._stream("devices")
         answer = self._transport.get(f"{_BASE}/device")
-        stream.source, stream.pages, stream.ended = self._named(answer.source), 1, "single answer"
+        self._note(stream, answer, "single answer")
         rows = _rows(answer.data, "device")
         return _frame([(stream, [decode.read_rows(rows, stream)])], "devices")
 
@@ -203,8 +148,7 @@ class Client:
         }
         while not stop.is_set():
             answer = self._transport.get(f"{_BASE}/record", parameters)
-            stream.source = self._named(answer.source)
-            stream.pages += 1
+            self._note(stream, answer, "not yet")
             waiting += _rows(answer.data, "record")
             cursor = answer.next_cursor
             if not cursor or len(waiting) >= _CHUNK_ROWS:
@@ -230,11 +174,14 @@ class Client:
             self._source, self._settings.user_id, dataset, module, now.floor("ms").as_unit("ms")
         )
 
-    def _named(self, answered: str) -> str:
-        return "sandbox" if "sandbox" in {answered, self._source} else "live"
+    def _note(self, stream: Stream, answer: Answer, ended: str) -> None:
+        stream.source = "sandbox" if "sandbox" in {answer.source, self._source} else "live"
+        stream.pages += 1
+        stream.coerced += answer.repaired
+        stream.ended = ended
 
     def close(self) -> None:
-        """Close the connections; the client cannot be used after that."""
+        """Close the connections."""
         self._transport.close()
 
     def __enter__(self) -> Self:

@@ -40,12 +40,12 @@ _NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
 _MAY_FAIL = {"nbval-raises-exception", "raises-exception"}
 _SECRETS = {
     "an Authorization value": re.compile(
-        r"\b(?:bearer|AT)[ +][\w.~+/-]{16,}|HMAC-SHA256 AppId=", re.IGNORECASE
+        r"\b(?:(?i:bearer)[ +][\w.~+/-]{16,}|AT[ +][0-9a-f]{16,})|HMAC-SHA256 AppId="
     ),
     "a long run of hex digits, as tokens have": re.compile(r"\b[0-9a-f]{40,}\b", re.IGNORECASE),
     "a JSON web token": re.compile(r"\beyJ[\w-]{10,}\.[\w-]{10,}"),
     "a secret that is set in the notebook": re.compile(
-        r"KOODRIVE_(?:TOKEN|APP_SECRET)\W{1,8}[\w.~+/-]{8,}"
+        r"(?:KOODRIVE_(?:TOKEN|APP_SECRET)|TokenAuth)\W{1,8}[\w.~+/-]{12,}"
     ),
 }
 _PATHS = re.compile(
@@ -142,7 +142,7 @@ def _cell_problems(notebook: NotebookNode) -> Iterator[tuple[int, str]]:
             yield number, "was not executed, so nothing of it is compared: refresh the notebook"
         elif cell.execution_count != expected:
             yield number, f"was executed as number {cell.execution_count}, not {expected}"
-        if tags & _NOT_COMPARED or "NBVAL_" in cell.source:
+        if tags & _NOT_COMPARED or re.search("NBVAL_|PYTEST_VALIDATE_", cell.source):
             yield number, "asks not to be compared: make its output stable instead"
         if not tags & _MAY_FAIL and any(out.output_type == "error" for out in cell.outputs):
             yield number, "holds an error: mend it, or tag the cell raises-exception"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 ATTRS = "koodrive"
 """The key in `DataFrame.attrs`. pandas copies attrs deeply, so only plain values go there."""
 
-_numbers = itertools.count(1)
-_kept: dict[int, tuple[Stream, ...]] = {}
+_kept: dict[str, tuple[Stream, ...]] = {}
+_MOST_KEPT = 10_000
 
 
 @dataclass(slots=True)
@@ -44,12 +44,15 @@ class Stream:
 
 def keep(streams: Sequence[Stream]) -> dict[str, object]:
     """Remember how a frame was fetched and give what belongs into its `attrs`."""
-    number = next(_numbers)
-    _kept[number] = tuple(streams)
+    # attrs travel in Parquet files and pickles: a counter would name another process's fetch.
+    identity = secrets.token_hex(8)
+    _kept[identity] = tuple(streams)
+    if len(_kept) > _MOST_KEPT:
+        del _kept[next(iter(_kept))]
     return {
         "source": streams[0].source,
         "complete": all(stream.is_complete for stream in streams),
-        "ledger_id": number,
+        "ledger_id": identity,
     }
 
 
@@ -62,16 +65,16 @@ def ledger(frame: pd.DataFrame) -> pd.DataFrame:
     (why the stream ended), `complete`, `fetched_at`.
 
     Raises:
-        InvalidParameterError: The frame no longer says where it came from. pandas drops that on
-            merge and concat, and it does not outlive the Python process.
+        InvalidParameterError: The frame no longer says where it came from. pandas drops that when
+            frames of different fetches are joined, and it does not outlive the Python process.
     """
-    number = frame.attrs.get(ATTRS, {}).get("ledger_id")
-    if number not in _kept:
+    identity = frame.attrs.get(ATTRS, {}).get("ledger_id")
+    if identity not in _kept:
         raise InvalidParameterError(
             "This frame does not say how it was fetched: ask for the ledger of the frame that the "
-            "client returned, in the same session, before any merge or concat."
+            "client returned, in the same session, before it is joined with another."
         )
-    streams = _kept[number]
+    streams = _kept[identity]
     table = pd.DataFrame(
         {
             "source": [stream.source for stream in streams],

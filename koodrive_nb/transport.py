@@ -43,6 +43,10 @@ _TIMEOUT_S = (5.0, 60.0)
 _BACK_DATED = timedelta(seconds=5)
 _TRACE_ID_BYTES = 29  # The API wants exactly 58 characters.
 _NOT_FOUND = "13000309"
+# A whole pair, half of one, or any other escape, so that "\\\\ud83d" is not taken for one.
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
 _SHOWN_CHARACTERS = 200
 # requests lets some errors of urllib3 and of the standard library through.
 _NO_ANSWER = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, OSError)
@@ -64,11 +68,16 @@ _ENVELOPE = msgspec.json.Decoder(_Envelope)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the service gave: JSON text (empty where the field was absent), and the next cursor."""
+    """What the service gave: JSON text (empty where the field was absent), and the next cursor.
+
+    `repaired` counts halves of characters that were replaced, see `_mended`.
+    """
 
     data: bytes
     next_cursor: str | None
     source: str
+    trace_id: str
+    repaired: int
 
 
 class Transport:
@@ -114,7 +123,10 @@ class Transport:
                 f"{path} was answered with a redirect (HTTP {status}), which the API does not "
                 "have: check the endpoint."
             )
-        envelope = _read(response.content)
+        envelope, repaired = _read(response.content), 0
+        if envelope is None:
+            body, repaired = _mended(response.content)
+            envelope = _read(body) if repaired else None
         if envelope is None or (envelope.code is None and envelope.error_code is None):
             if status < requests.codes.bad:
                 raise ProtocolError(
@@ -129,7 +141,7 @@ class Transport:
         # The sandbox names itself, so that what it made up can never pass for live data.
         is_sandbox = response.headers.get("Server", "").startswith("koodrive_nb-sandbox")
         source = "sandbox" if is_sandbox else "live"
-        return Answer(bytes(envelope.data), envelope.next_cursor, source)
+        return Answer(bytes(envelope.data), envelope.next_cursor, source, trace_id, repaired)
 
     def _send(
         self, path: str, parameters: Mapping[str, str | int] | None, trace_id: str
@@ -165,6 +177,21 @@ def _read(body: bytes) -> _Envelope | None:
         return _ENVELOPE.decode(body)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return None
+
+
+def _mended(body: bytes) -> tuple[bytes, int]:
+    """Replace halves of surrogate pairs, as a name has that was cut inside an emoji.
+
+    JSON may escape them, but they are no text; left in, one would cost the whole page.
+    """
+    repaired = 0
+
+    def mend(escape: re.Match[bytes]) -> bytes:
+        nonlocal repaired
+        repaired += escape.lastgroup == "half"
+        return rb"\ufffd" if escape.lastgroup == "half" else escape[0]
+
+    return _ESCAPES.sub(mend, body), repaired
 
 
 def _refusal(
@@ -208,7 +235,7 @@ def _judge(status: int, code: str) -> tuple[type[ServiceError], str]:
         return (
             AuthenticationError,
             (
-                "Check the access token (it expires within minutes), the user id, and this "
+                "Check the access token (it expires, often within the hour), the user id, and this "
                 "machine's clock (at most 15 minutes behind, never ahead)."
             ),
         )

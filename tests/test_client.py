@@ -234,7 +234,7 @@ def test_reprs_show_source_user_and_kind_and_never_secret_or_port(client):
     assert repr(client) == ("Client(source='sandbox', user_id='1505084218764547200', auth='token')")
     for shown in (repr(client), client._repr_html_()):
         assert sandbox.token not in shown
-        assert sandbox.endpoint.rpartition(":")[2] not in shown
+        assert sandbox.endpoint.rpartition("//")[2] not in shown
 
 
 def test_a_live_repr_says_where_each_setting_came_from(monkeypatch):
@@ -255,8 +255,18 @@ def test_a_client_is_neither_pickled_nor_copied(client):
             attempt(client)
 
 
-def test_a_ledger_that_was_lost_says_why(records):
-    merged = records.merge(records[["record_id"]], on="record_id")
-    merged.attrs = {}
-    with pytest.raises(kd.InvalidParameterError, match="merge or concat"):
-        kd.ledger(merged)
+def test_a_ledger_that_was_lost_says_why(records, devices):
+    joined = pd.concat([records, devices])
+    stored = io.BytesIO()
+    records.to_parquet(stored)
+    elsewhere = pd.read_parquet(stored)
+    elsewhere.attrs["koodrive"]["ledger_id"] = "that of another process"
+    for frame in (joined, elsewhere, pd.DataFrame()):
+        with pytest.raises(kd.InvalidParameterError, match="in the same session"):
+            kd.ledger(frame)
+
+
+def test_ledgers_of_different_fetches_have_ids_that_no_other_process_gives(client):
+    identities = {client.devices().attrs["koodrive"]["ledger_id"] for _ in range(3)}
+    assert len(identities) == 3
+    assert all(len(identity) == 16 for identity in identities)

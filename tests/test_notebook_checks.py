@@ -52,6 +52,8 @@ SPOILT = {
         source="Bearer 0123456789abcdef0"
     ),
     "holds an Auth": lambda nb: nb.cells[1].update(source="x = 'AT 3b911d72aa00bb11cc22'"),
+    "asks not to": lambda nb: nb.cells[1].update(source="# PYTEST_VALIDATE_IGNORE_OUTPUT\n1"),
+    "holds a secret": lambda nb: nb.cells[1].update(source="TokenAuth('60f4ccc7b13dd9a68068')"),
     "holds a long run of hex": lambda nb: nb.cells[1].outputs.append(result("a1" * 24)),
     "holds a JSON web token": lambda nb: nb.cells[0].update(
         source="eyJhbGciOiJIUzI.eyJzdWIiOiIxMj"
@@ -83,7 +85,10 @@ def test_a_cell_that_is_meant_to_fail_may_hold_its_error(stored):
 
 def test_web_addresses_and_plain_slashes_are_no_paths(stored):
     def change(notebook):
-        notebook.cells[0].source = "See https://example.com/home/x, GET /koodrive/ose, and/or tmp/x"
+        notebook.cells[0].source = (
+            "Look at kd.analysis.status_breakdown; https://example.com/home/x, "
+            "GET /koodrive/ose, and/or tmp/x"
+        )
 
     assert stored(change) == []
 

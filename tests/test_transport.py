@@ -4,6 +4,7 @@ import traceback
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import requests
 
 import koodrive_nb as kd
 
@@ -144,13 +145,22 @@ def test_a_proxy_of_the_environment_is_not_asked_for_loopback(service, monkeypat
     assert len(service.asked) == 1
 
 
-def test_netrc_plays_no_part(service, monkeypatch, tmp_path):
+def test_netrc_plays_no_part(monkeypatch, tmp_path):
     netrc = tmp_path / "netrc"
     netrc.write_text("default login me password hunter2\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    with service.connect() as client:
+    sent = []
+
+    def note(session, request, **options):
+        sent.append(request.headers["Authorization"])
+        raise requests.ConnectionError
+
+    # Where the environment counts, which it does not for loopback.
+    monkeypatch.setattr(requests.Session, "send", note)
+    client = kd.connect(endpoint="https://koodrive.example", auth=kd.TokenAuth(TOKEN), user_id="42")
+    with client, pytest.raises(kd.ConnectionFailedError):
         client.devices()
-    assert service.asked[0].headers["Authorization"] == f"Bearer {TOKEN}"
+    assert sent == [f"Bearer {TOKEN}"]
 
 
 def test_a_token_that_the_service_echoes_is_hidden(service):
@@ -198,3 +208,20 @@ def test_a_listing_without_data_is_not_taken_for_an_empty_one(service):
     service.says({"code": 0, "msg": "success", "records": [{"recordId": "1"}]})
     with service.connect() as client, pytest.raises(kd.ProtocolError, match="array of rows"):
         client.records()
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        (r"Phone \ud83d", "Phone \ufffd"),
+        (r"\ude00 Phone", "\ufffd Phone"),
+        (r"\ud83d\ude00 \uD83D", "\U0001f600 \ufffd"),
+        (r"\\ud83d \ud83d", "\\ud83d \ufffd"),
+    ],
+)
+def test_half_a_character_costs_only_itself_and_is_counted(service, name, kept):
+    service.says(b'{"code":0,"data":[{"deviceId":"1","deviceName":"%s"}]}' % name.encode())
+    with service.connect() as client:
+        frame = client.devices()
+    assert list(frame["device_name"]) == [kept]
+    assert list(kd.ledger(frame)["coerced"]) == [1]

@@ -1,6 +1,6 @@
 """Answer tables: what state the records are in, and when each device backed up.
 
-Every function takes a pandas, Polars, DuckDB or PySpark frame with the columns of
+Every function takes a pandas, Polars or DuckDB frame with the columns of
 `kd.schema("records")`. Tables come back as small pandas frames, with units in the column names.
 """
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import narwhals as nw
 import pandas as pd
@@ -13,9 +14,6 @@ from koodrive_nb.analysis import rules
 from koodrive_nb.analysis.zones import local_time
 from koodrive_nb.columns import TIME
 from koodrive_nb.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
 
 _HOURS_UP_TO = pd.Timedelta("3D")
 _DAYS_UP_TO = pd.Timedelta("370D")
@@ -47,6 +45,8 @@ def flow(
     first = max(context.first, horizon, *([since] if since is not None else []))
     unit, size = _bin(last - first)
     _check_session(frame)
+    # A local hour may come twice or not at all; hours of UTC always come once.
+    zone = ZoneInfo("UTC") if unit == "1h" else zone
     counts = _counts(_events(frame, context), unit, zone, (first, last))
     # What lies before the window is only counted into what is open when it begins.
     walls = [edge.tz_convert(zone.key).tz_localize(None) for edge in (first, last)]
@@ -111,11 +111,15 @@ def _events(frame: nw.LazyFrame[Any], context: rules.Context) -> nw.LazyFrame[An
         ),
         context.limits_s.items(),
         nw.when(created.is_null()).then(created),
-    ).otherwise(nw.lit(None, dtype=nw.Datetime("us", "UTC")))
+    )
     lost = end.is_null() & nw.col("state").is_in(["stuck", "to_be_deleted", "unknown"])
     capped = nw.when(given_up < now).then(given_up).otherwise(now)
     return frame.filter(~created.is_null()).with_columns(
-        _ended=nw.when(end >= created).then(end).when(~end.is_null()).then(created),
+        # Completed without an end: the client said that it is over, if not when.
+        _ended=nw.when(end >= created)
+        .then(end)
+        .when(~end.is_null() | (nw.col("state") == "completed"))
+        .then(created),
         _lost=nw.when(lost).then(capped),
     )
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from numbers import Number
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import narwhals as nw
@@ -78,7 +79,7 @@ def lazy(records: Any, needed: Iterable[str]) -> nw.LazyFrame[Any]:
         frame: Any = nw.from_native(records)
     except TypeError:
         raise InvalidParameterError(
-            f"Pass records as a pandas, Polars, DuckDB or PySpark frame, not "
+            f"Pass records as a pandas, Polars or DuckDB frame, not "
             f"{type(records).__name__}: client.records() gives one."
         ) from None
     schema = frame.collect_schema()
@@ -129,7 +130,7 @@ def instant(value: object, name: str, zone: str = "UTC") -> pd.Timestamp:
     """
     stamp: Any = None
     # pandas reads a bare number as nanoseconds since 1970, and some words as what a clock says.
-    if not isinstance(value, int | float) and value not in {"now", "today"}:
+    if not isinstance(value, Number) and value not in {"now", "today"}:
         given: Any = value
         try:
             stamp = pd.Timestamp(given)
@@ -166,7 +167,7 @@ def duration(value: object, name: str) -> pd.Timedelta:
 
 def _bare(value: object) -> bool:
     # pandas reads "7" as seven nanoseconds.
-    return isinstance(value, str) and value.strip().replace(".", "").isdigit()
+    return isinstance(value, str) and value.strip(" +-.").replace(".", "").isdigit()
 
 
 def stuck_limits(
@@ -238,8 +239,14 @@ def word(identifier: str) -> str:
 
 def stamp_context(frame: nw.LazyFrame[Any], attrs: Mapping[str, Any], tz: str) -> Context:
     """Measure the span of a classified frame, its newest "now" and its stuck limits."""
+    has_source = "source" in frame.collect_schema().names()
+    named = nw.col("source").cast(nw.String) if has_source else nw.lit(None, dtype=nw.String)
     per_module = collect(
-        frame.group_by("module").agg(
+        frame.with_columns(_source=named)
+        .group_by("module")
+        .agg(
+            source=nw.col("_source").min(),
+            other=nw.col("_source").max(),
             n=nw.len(),
             first=nw.col("create_time").min(),
             last=nw.col("create_time").max(),
@@ -248,6 +255,10 @@ def stamp_context(frame: nw.LazyFrame[Any], attrs: Mapping[str, Any], tz: str) -
         )
     )
     order = [label for label in MODULE_LABELS if label in set(per_module["module"].astype(str))]
+    sources = sorted({*per_module["source"].dropna(), *per_module["other"].dropna()})
+    known: dict[str, Any] = dict(attrs.get(ATTRS, {}))
+    if sources:
+        known["source"] = " and ".join(sources)
     limits = dict(zip(per_module["module"].astype(str), per_module["limit_s"], strict=True))
     return Context(
         n_records=int(per_module["n"].sum()),
@@ -255,7 +266,7 @@ def stamp_context(frame: nw.LazyFrame[Any], attrs: Mapping[str, Any], tz: str) -
         last=_known(per_module["last"].max()),
         as_of=_known(per_module["as_of"].max()),
         limits_s={label: float(limits[label]) for label in order},
-        attrs=attrs.get(ATTRS, {}),
+        attrs=known,
         tz=tz,
     )
 

@@ -7,6 +7,7 @@ inferred, and every table says by which rule.
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from datetime import timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,6 +32,7 @@ _NEEDED = (
     "device_name",
     "device_os",
     "module",
+    "module_code",
     "status_code",
     "create_time",
     "end_time",
@@ -38,6 +40,10 @@ _NEEDED = (
     "fetched_at",
 )
 _ADDED = ("state", "stuck_reason", "stuck_after_s", "device_label", "os_family", "as_of")
+_RESULTS = {
+    *("n", *rules.STATES, "was_completed", "was_abandoned"),
+    *("settled", "settled_share", "settled_share_lo", "settled_share_hi"),
+}
 _Z_95 = 1.959963984540054
 
 
@@ -61,17 +67,25 @@ def classify(
     never change one.
 
     Raises:
-        InvalidParameterError: Columns are missing, or an argument is not what this takes.
+        InvalidParameterError: Columns are missing, an argument is not what this takes, or a frame
+            that has a `state` came with options.
     """
     known = rules.lazy(records, ())
-    if "state" in known.collect_schema().names():
+    names = known.collect_schema().names()
+    if "state" in names:
+        if as_of is not None or stuck_after != "auto":
+            raise InvalidParameterError(
+                "These records are classified already: pass as_of= and stuck_after= to "
+                "kd.analysis.classify() itself, with the records as they were fetched."
+            )
+        rules.lazy(records, (*_NEEDED, *_ADDED))
         return records
     frame = _with_now(rules.lazy(records, _NEEDED), as_of)
     limits = rules.stuck_limits(_completed_durations(frame), stuck_after)
     frame = _with_state(frame, limits).with_columns(
         device_label=_device_label(), os_family=_os_family()
     )
-    added = frame.select(*known.collect_schema().names(), *_ADDED)
+    added = frame.select(*(name for name in names if name not in _ADDED), *_ADDED)
     native: Any = records
     native = nw.from_native(native)
     if isinstance(native, nw.LazyFrame):
@@ -87,7 +101,7 @@ def classify(
                 "as_of": "datetime64[ms, UTC]",
             }
         )
-        result.attrs = getattr(records, "attrs", {})
+        result.attrs = deepcopy(getattr(records, "attrs", {}))
     return result  # type: ignore[no-any-return]  # as above
 
 
@@ -116,7 +130,7 @@ def _with_state(frame: nw.LazyFrame[Any], limits: Mapping[str, float]) -> nw.Laz
     created, now, status = nw.col("create_time"), nw.col("as_of"), nw.col("status_code")
     frame = frame.with_columns(_seen=nw.when(created <= now).then(created))
     frame = frame.with_columns(
-        _newest=nw.col("_seen").max().over("user_id", "device_id", "module"),
+        _newest=nw.col("_seen").max().over("user_id", "device_id", "module_code"),
     )
     superseded = (nw.col("_newest") > created).fill_null(value=False) & (
         ~nw.col("device_id").is_null()
@@ -205,24 +219,38 @@ def status_breakdown(
     an end the share that completed: `settled_share` = (`completed` + `was_completed`) / `settled`,
     from 0 to 1, with its 95 % Wilson interval `settled_share_lo` and `settled_share_hi`. In
     progress and unknown are in neither part. Groups of modules come in the API's order, others by
-    size. `tz` is the zone in which a figure names the span.
+    size. Records created after a past `as_of` are not counted. `tz` is the zone in which a figure
+    names the span.
 
     Raises:
         InvalidParameterError: A column is missing, or an argument is not what this takes.
     """
     keys = [by] if isinstance(by, str) else list(by) if isinstance(by, list | tuple) else []
-    if not keys or not all(isinstance(key, str) for key in keys) or len(set(keys)) < len(keys):
-        raise InvalidParameterError("by= takes one or more different columns, as by='module'.")
+    if (
+        not keys
+        or not all(isinstance(key, str) for key in keys)
+        or len(set(keys)) < len(keys)
+        or set(keys) & _RESULTS
+    ):
+        raise InvalidParameterError(
+            "by= takes one or more different columns of the records, as by='module'."
+        )
     frame = rules.lazy(classify(records, as_of=as_of, stuck_after=stuck_after), keys)
     zone = settings.display_zone(tz).key
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
+    # What a past "now" could not know yet is left out; a wrong clock's future stays in sight.
+    created = nw.col("create_time")
+    later = (created > nw.col("as_of")) & (created <= nw.col("fetched_at"))
+    counted = frame.filter(~later.fill_null(value=False))
+    if "module" in keys:
+        counted = counted.with_columns(module=nw.col("module").cast(nw.String).fill_null(UNKNOWN))
     has_end = ~nw.col("end_time").is_null()
     deleting = nw.col("state") == "to_be_deleted"
     flags = {state: nw.col("state") == state for state in rules.STATES} | {
         "was_completed": deleting & has_end,
         "was_abandoned": deleting & ~has_end,
     }
-    counted = frame.with_columns(
+    counted = counted.with_columns(
         **{f"_{name}": flag.cast(nw.Int64) for name, flag in flags.items()}
     )
     # A key that is also a column of the result would be counted into itself.
@@ -237,7 +265,8 @@ def status_breakdown(
     shares = [_wilson(*pair) for pair in zip(settled_well, table["settled"], strict=True)]
     for position, name in enumerate(("settled_share", "settled_share_lo", "settled_share_hi")):
         table[name] = pd.Series([share[position] for share in shares], dtype="float64")
-    table.attrs[ATTRS] = context.as_attrs(by=keys)
+    n_later = context.n_records - int(table["n"].sum())
+    table.attrs[ATTRS] = context.as_attrs(by=keys, n_later=n_later)
     return table
 
 

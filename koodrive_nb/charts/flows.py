@@ -70,13 +70,13 @@ def flow(table: pd.DataFrame) -> go.Figure:
             "automargin": True,
         },
     )
-    n, devices = about.get("n_records", int(table["created"].sum())), about.get("n_devices")
-    of_devices = f" of {devices:,} devices" if devices else ""
+    n, devices = int(table["created"].sum()), about.get("n_devices")
+    of_devices = f" on {devices:,} devices" if devices else ""
     return theme.finish(
         figure,
         f"Backups created and ended per {unit}",
         [
-            f"{n:,} backups{of_devices}, {theme.window(about)}, {theme.provenance(about)}",
+            f"{n:,} backups created{of_devices}, {theme.window(about)}, {theme.provenance(about)}",
             "Counts over time are drawn instead of single backups.",
             "Only the last five years are drawn." if about.get("cut_at") else "",
             theme.not_drawn(about),

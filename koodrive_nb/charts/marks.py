@@ -18,21 +18,15 @@ if TYPE_CHECKING:
 _BAR_ROWS = 0.5
 
 
-def draw_bands(figure: go.Figure, rows: list[tuple[int, str, str]]) -> None:
+def bands(rows: list[tuple[int, str, str]]) -> list[dict[str, Any]]:
     """Shade every other device, so that the eye keeps its row."""
+    shapes = []
     for lane in sorted({lane for lane, _, _ in rows})[::2]:
         places = [place for place, row in enumerate(rows) if row[0] == lane]
-        figure.add_shape(
-            type="rect",
-            xref="paper",
-            x0=0,
-            x1=1,
-            y0=places[0] - 0.5,
-            y1=places[-1] + 0.5,
-            fillcolor=theme.BAND,
-            line={"width": 0},
-            layer="below",
-        )
+        across = {"xref": "paper", "x0": 0, "x1": 1, "y0": places[0] - 0.5, "y1": places[-1] + 0.5}
+        paint = {"fillcolor": theme.BAND, "line": {"width": 0}, "layer": "below"}
+        shapes.append({"type": "rect"} | across | paint)
+    return shapes
 
 
 def draw_gaps(
@@ -185,28 +179,23 @@ def draw_waiting(
     )
 
 
-def draw_now(figure: go.Figure, about: Mapping[str, Any], zone: ZoneInfo) -> None:
+def now_line(about: Mapping[str, Any], zone: ZoneInfo) -> list[dict[str, Any]]:
     """Draw the instant that everything is as of."""
     if not about.get("as_of"):
-        return
+        return []
+    (at,) = theme.wall(pd.Series([pd.Timestamp(about["as_of"])]), zone)
+    line = {"color": theme.QUIET, "width": 1, "dash": "dot"}
+    return [{"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": line}]
+
+
+def now_words(about: Mapping[str, Any], zone: ZoneInfo) -> list[dict[str, Any]]:
+    """Write the instant that everything is as of above its line."""
+    if not about.get("as_of"):
+        return []
     now = pd.Timestamp(about["as_of"])
     (at,) = theme.wall(pd.Series([now]), zone)
-    figure.add_shape(
-        type="line",
-        x0=at,
-        x1=at,
-        yref="paper",
-        y0=0,
-        y1=1,
-        line={"color": theme.QUIET, "width": 1, "dash": "dot"},
-    )
-    figure.add_annotation(
-        x=at,
-        xanchor="right",
-        yref="paper",
-        y=1,
-        yanchor="bottom",
-        text=f"as of {_moment(now, zone)[:-10]}",
-        font={"size": 11, "color": theme.QUIET},
-        showarrow=False,
-    )
+    place = {"x": at, "xanchor": "right", "yref": "paper", "y": 1, "yanchor": "bottom"}
+    font = {"size": 11, "color": theme.QUIET}
+    local = now.tz_convert(zone)
+    text = f"as of {local.day} {local:%b %Y %H:%M}"
+    return [place | {"text": text, "font": font, "showarrow": False}]

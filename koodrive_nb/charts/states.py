@@ -17,16 +17,16 @@ _BAR_PX = 46
 _IDENTIFIERS = {"module", "state", "status", "stuck_reason", "os_family", "device_source"}
 
 
-def status_breakdown(records: Any, **options: Any) -> go.Figure:
+@theme.chart_of(analysis.status_breakdown, {"n", "settled", *STATES})
+def status_breakdown(table: pd.DataFrame) -> go.Figure:
     """Draw the records of each group as one bar, divided by state.
 
-    Takes records with the options of `kd.analysis.status_breakdown`, or its table. Buttons switch
+    Takes records and the options of `kd.analysis.status_breakdown`, or its table. Buttons switch
     between counts and shares. The 30 largest groups are drawn; the subtitle tells of the others.
 
     Raises:
         InvalidParameterError: It is neither, or an option is not what the analysis takes.
     """
-    table = theme.table_for(records, analysis.status_breakdown, ("n", "settled", *STATES), options)
     about = theme.facts(table)
     keys = about.get("by") or list(table.columns[: table.columns.get_loc("n")])
     drawn = table.head(_MAX_GROUPS)
@@ -77,6 +77,7 @@ def status_breakdown(records: Any, **options: Any) -> go.Figure:
     subtitle = (
         f"{total:,} records, {theme.window(about)}, {theme.provenance(about)}"
         + (f"; the {len(drawn)} largest of {len(table)} groups are drawn" if hidden else ""),
+        theme.not_drawn(about),
         theme.shown(
             about.get("stuck_rule", "Stuck is inferred; the table no longer says how"), 400
         ),

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import html
+import inspect
 import json
 import re
 import textwrap
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 from zoneinfo import ZoneInfo
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from koodrive_nb.analysis.zones import offset_changes
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+_Options = ParamSpec("_Options")
 
 # Each at least 3:1 on white and on #111 (WCAG 1.4.11), and apart from the others under
 # protanopia, deuteranopia and tritanopia; pattern and symbol say the same without colour.
@@ -45,7 +50,7 @@ GAP = "#C8862B"
 
 LABEL_CHARACTERS = 32
 _BYTES_PER_CHARACTER = 3
-_SUBTITLE_CHARACTERS = 76
+_SUBTITLE_CHARACTERS = 80
 _LINE_PX = 16
 
 TEMPLATE = go.layout.Template(
@@ -103,29 +108,45 @@ def label(text: object) -> str:
     return f"{shown(name, LABEL_CHARACTERS - 8)}{dot}{shown(digits, 8)}" if dot else shown(text)
 
 
-def table_for(
-    records: Any, answer: Callable[..., pd.DataFrame], own: Iterable[str], options: dict[str, Any]
-) -> pd.DataFrame:
-    """Give the table to draw: the one passed, or the one that `answer` makes of records.
+def chart_of(
+    answer: Callable[_Options, pd.DataFrame], *kinds: Collection[str]
+) -> Callable[[Callable[[pd.DataFrame], go.Figure]], Callable[_Options, go.Figure]]:
+    """Make a chart out of a function that draws the table of an analysis.
 
-    Raises:
-        InvalidParameterError: It is neither, or it is a table and options came with it.
+    The chart takes what the analysis takes, records first, or else its table alone, which has the
+    columns of one of `kinds`.
+
+    Raises (the chart):
+        InvalidParameterError: It was given neither, or a table with options.
     """
-    names = set(getattr(records, "columns", ()))
-    if {"record_id", "status_code"} <= names or not isinstance(records, pd.DataFrame):
-        return answer(records, **options)
-    missing = [name for name in own if name not in names]
-    if missing:
-        raise InvalidParameterError(
-            f"Pass records, or what kd.analysis.{answer.__name__}() returned: this frame lacks "
-            f"{', '.join(missing)}."
+
+    def decorate(draw: Callable[[pd.DataFrame], go.Figure]) -> Callable[_Options, go.Figure]:
+        @functools.wraps(draw)
+        def chart(*args: _Options.args, **kwargs: _Options.kwargs) -> go.Figure:
+            given: Any = args[0] if args else kwargs.get("records")
+            names = set(getattr(given, "columns", ()))
+            is_table = isinstance(given, pd.DataFrame) and "status_code" not in names
+            if not is_table:
+                return draw(answer(*args, **kwargs))
+            if not any(set(kind) <= names for kind in kinds):
+                raise InvalidParameterError(
+                    f"Pass records, or what kd.analysis.{draw.__name__}() returned: this frame is "
+                    "neither."
+                )
+            if len(args) + len(kwargs) > 1:
+                raise InvalidParameterError(
+                    f"The table is made already: pass {', '.join(kwargs)} to "
+                    f"kd.analysis.{draw.__name__}() instead."
+                )
+            return draw(given)
+
+        signature = inspect.signature(answer)
+        chart.__signature__ = signature.replace(  # type: ignore[attr-defined]  # for completion
+            return_annotation="go.Figure"
         )
-    if options:
-        raise InvalidParameterError(
-            f"{', '.join(options)}: the table is made already, so pass options to "
-            f"kd.analysis.{answer.__name__}() instead."
-        )
-    return records
+        return chart
+
+    return decorate
 
 
 def facts(table: pd.DataFrame) -> Mapping[str, Any]:
@@ -147,9 +168,7 @@ def provenance(about: Mapping[str, Any]) -> str:
 def window(about: Mapping[str, Any]) -> str:
     """Write the span of what is drawn, in the display zone."""
     zone = ZoneInfo(about.get("tz", "UTC"))
-    first = about.get("cut_at") or about.get("since") or about.get("first")
-    last = about.get("until") or about.get("as_of")
-    stamps = [pd.Timestamp(text).tz_convert(zone) for text in (first, last) if text]
+    stamps = [stamp.tz_convert(zone) for stamp in edges(about)]
     days = [f"{stamp.day} {stamp:%b %Y}" for stamp in stamps]
     if len(days) > 1 and stamps[0].year == stamps[1].year:
         days[0] = days[0] if days[0] == days[1] else days[0][:-5]
@@ -157,23 +176,33 @@ def window(about: Mapping[str, Any]) -> str:
     return f"{span} ({zone_name(about)})" if days else "no dates"
 
 
+def edges(about: Mapping[str, Any]) -> list[pd.Timestamp]:
+    """Give the first and the last instant of what is drawn, where they are known."""
+    first = about.get("cut_at") or about.get("since") or about.get("first")
+    last = about.get("until") or about.get("as_of")
+    return [pd.Timestamp(text) for text in (first, last) if text]
+
+
 def not_drawn(about: Mapping[str, Any]) -> str:
-    """Say which records have no place on a time axis."""
+    """Say which records have no place in a figure of that span."""
     kinds = (
         (about.get("n_undated"), "without a creation time"),
-        (about.get("n_later"), "created after the data's own now"),
+        (about.get("n_later"), "created after that"),
     )
     named = [f"{count:,} {what}" for count, what in kinds if count]
-    return f"Not drawn: {', '.join(named)}." if named else ""
+    return f"Left out: {', '.join(named)}." if named else ""
 
 
 def zone_name(about: Mapping[str, Any]) -> str:
-    """Write the display zone with the offsets that it has in the span of a table."""
+    """Write the display zone with the offsets that it has in the span of what is drawn."""
     zone = ZoneInfo(about.get("tz", "UTC"))
-    stamps = [pd.Timestamp(about[key]) for key in ("first", "as_of") if about.get(key)]
-    offsets = dict.fromkeys(offset(stamp, zone) for stamp in stamps)
-    key = str(zone)
-    return key if key == "UTC" or not offsets else f"{key}, UTC{'/'.join(offsets)}"
+    stamps = edges(about)
+    if zone.key == "UTC" or not stamps:
+        return zone.key
+    first, last = stamps[0].to_pydatetime(), stamps[-1].to_pydatetime()
+    changes = [pd.Timestamp(change) for change in offset_changes(zone, first, last)]
+    offsets = dict.fromkeys(offset(stamp, zone) for stamp in [stamps[0], *changes])
+    return f"{zone.key}, UTC{'/'.join(offsets)}"
 
 
 def offset(stamp: pd.Timestamp, zone: ZoneInfo) -> str:

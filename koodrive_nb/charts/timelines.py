@@ -22,10 +22,11 @@ _PAD_SHARE = 0.02
 _NO_MODULE = ""
 
 
-def timeline(records: Any, **options: Any) -> go.Figure:
+@theme.chart_of(analysis.timeline, {"lane", "kind"}, {"bin_start", "created"})
+def timeline(table: pd.DataFrame) -> go.Figure:
     """Draw each device's backups from creation to end, and the gaps where one is missing.
 
-    Takes records with the options of `kd.analysis.timeline`, or its table. One row per device and
+    Takes records and the options of `kd.analysis.timeline`, or its table. One row per device and
     module, the device longest without a newer completed backup first. An open backup reaches to its
     "now" with an open edge. For a fleet, what was created, ended and under way over time is drawn
     instead, and the subtitle says so.
@@ -33,23 +34,23 @@ def timeline(records: Any, **options: Any) -> go.Figure:
     Raises:
         InvalidParameterError: It is neither, or an option is not what the analysis takes.
     """
-    own = ("bin_start",) if "bin_start" in getattr(records, "columns", ()) else ("lane", "kind")
-    table = theme.table_for(records, analysis.timeline, own, options)
     if "bin_start" in table.columns:
         return flows.flow(table)
     about = theme.facts(table)
     zone = ZoneInfo(about.get("tz", "UTC"))
     rows = _rows(table)
     figure = go.Figure()
-    marks.draw_bands(figure, rows)
     low, high = _span(table, about)
     marks.draw_gaps(figure, table[table["kind"] == "gap"], rows, zone, low)
     backups = table[table["kind"] == "backup"]
     for state in STATES:
         marks.draw_backups(figure, backups[backups["state"] == state], state, rows, zone)
     marks.draw_waiting(figure, table[table["kind"] == "waiting"], rows, zone)
-    marks.draw_now(figure, about, zone)
+    shapes = [*marks.bands(rows), *marks.now_line(about, zone)]
     figure.update_layout(
+        # All at once: plotly checks the whole figure anew for each shape that is added.
+        shapes=shapes,
+        annotations=marks.now_words(about, zone),
         barmode="overlay",
         bargap=0.3,
         hoverdistance=30,

@@ -53,7 +53,8 @@ class Sandbox:
     """
 
     def __init__(self, port: int = 0) -> None:
-        self.token = secrets.token_hex(24)
+        self.token = ""
+        self._wanted_port = port
         self._port = port
         self._users = users()
         self._cursor_key = secrets.token_bytes(16)
@@ -70,6 +71,7 @@ class Sandbox:
 
         Raises:
             OSError: The port is taken.
+            RuntimeError: The service did not come up.
         """
         if self._server:
             return self
@@ -77,11 +79,12 @@ class Sandbox:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", self._port))
+            listener.bind(("127.0.0.1", self._wanted_port))
         except OSError:
             listener.close()
             raise
         self._port = listener.getsockname()[1]
+        self.token = secrets.token_hex(24)
         config = uvicorn.Config(
             self._application(),
             access_log=False,
@@ -98,7 +101,9 @@ class Sandbox:
         )
         self._thread.start()
         deadline = time.monotonic() + _START_WITHIN_S
-        while not self._server.started and time.monotonic() < deadline:
+        while not self._server.started:
+            if time.monotonic() > deadline or not self._thread.is_alive():
+                raise RuntimeError("The sandbox did not start: is this machine's loopback usable?")
             time.sleep(0.005)
         return self
 

@@ -30,6 +30,8 @@ def make():
             for name in ("create_time", "end_time", "fetched_at", "device_create_time"):
                 value = known.get(name)
                 known[name] = pd.NaT if value is None else pd.Timestamp(value)
+            codes = {label: code for code, label in columns.MODULES.items()}
+            known.setdefault("module_code", codes.get(known["module"], "999"))
             known.setdefault(
                 "duration_s", (known["end_time"] - known["create_time"]).total_seconds()
             )
@@ -47,18 +49,19 @@ def make():
     return build
 
 
-def _duckdb(frame):
+def _duckdb(frame, zone="UTC"):
     connection = duckdb.connect()
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"SET TimeZone = '{zone}'")
     connection.register("records", pl.from_pandas(frame).to_arrow())
     return connection.table("records")
 
 
-@pytest.fixture(params=["polars", "polars lazy", "duckdb"])
+@pytest.fixture(params=["polars", "polars lazy", "duckdb", "duckdb in Etc/UTC"])
 def engine(request):
     """Move a pandas frame to another engine."""
     return {
         "polars": pl.from_pandas,
         "polars lazy": lambda frame: pl.from_pandas(frame).lazy(),
         "duckdb": _duckdb,
+        "duckdb in Etc/UTC": lambda frame: _duckdb(frame, "Etc/UTC"),
     }[request.param]

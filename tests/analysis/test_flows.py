@@ -97,10 +97,26 @@ def test_a_window_without_any_backup_has_no_counts(records, window):
 
 
 @pytest.mark.parametrize("tz", ["UTC", "America/New_York", "Europe/London"])
-@pytest.mark.parametrize("old", ["1970-01-01T00:00Z", "1900-01-01T00:00Z", "0002-01-01T00:00Z"])
+@pytest.mark.parametrize("old", ["1970-01-01T00:00Z", "1900-01-01T00:00Z", "1700-01-01T00:00Z"])
 def test_a_record_with_a_wrong_clock_does_not_stretch_the_flow(make, old, tz):
     table = flow(make({"create_time": old, "status_code": 0}, {"create_time": "2025-12-01"}), tz=tz)
     assert len(table) <= 262
     assert table["created"].sum() == 1
     assert table.attrs["koodrive"]["cut_at"].startswith("2020-12-17")
-    assert list(table["open"])[-1] == 1
+    assert list(table["open"])[-1] == 0
+
+
+@pytest.mark.parametrize("day", ["2025-03-30", "2025-10-26"])
+def test_hours_stay_hours_when_the_clock_changes(make, day):
+    start = pd.Timestamp(f"{day}T00:00Z") - pd.Timedelta("12h")
+    rows = [{"create_time": start + pd.Timedelta(hours=n)} for n in range(30)]
+    frame = make(*rows, now=start + pd.Timedelta("30h"))
+    table = flow(frame, tz="Europe/Berlin")
+    assert table.attrs["koodrive"]["bin"] == "hour"
+    assert set(table["bin_start"].diff().dropna()) == {pd.Timedelta("1h")}
+    assert set(table["created"].head(30)) == {1}
+
+
+def test_completed_without_an_end_is_over(make):
+    table = flow(make({"create_time": "2025-12-01T00:00Z", "status_code": 1}))
+    assert set(table["open"]) == {0}

@@ -251,3 +251,37 @@ def test_what_came_after_as_of_is_not_drawn(make):
 def test_a_record_without_a_module_has_a_lane_too(make):
     frame = make({"module": None})
     assert list(lanes(frame)["module"]) == ["unknown"]
+
+
+def test_a_window_changes_no_mark_that_it_shows(records, devices):
+    whole = lanes(records, devices=devices).set_index("record_id")["shown_until"]
+    for window in ({"since": "2025-12-14"}, {"until": "2025-10-20"}, {"max_marks": 60}):
+        part = lanes(records, devices=devices, **window)
+        part = part[part["kind"] == "backup"].set_index("record_id")["shown_until"]
+        assert len(part)
+        assert list(part) == list(whole[part.index])
+    three_days = lanes(records, devices=devices, since="2025-12-14T08:30Z")
+    assert (three_days[three_days["kind"] == "backup"]["shown_until"] >= "2025-12-14T08:30Z").all()
+
+
+@pytest.mark.parametrize("status", [1, 2, 7])
+def test_only_what_may_be_running_reaches_to_now(make, status):
+    row = lanes(make({"create_time": "2025-12-01T00:00Z", "status_code": status})).iloc[0]
+    assert row["shown_until"] == row["create_time"]
+
+
+def test_a_device_listed_twice_is_one_lane(records, devices):
+    twice = pd.concat([devices, devices])
+    found = lanes(records, devices=twice)
+    pd.testing.assert_frame_equal(found, lanes(records, devices=devices))
+
+
+def test_devices_bound_after_as_of_are_not_there_yet(make):
+    frame = make({"device_id": "2", "create_time": "2025-09-01T00:00Z"})
+    options = {"devices": devices_of(frame, bound="2025-12-01T00:00Z"), "as_of": "2025-10-01"}
+    assert DEVICE not in set(lanes(frame, **options)["device_id"])
+
+
+def test_devices_without_any_record_still_have_their_now(records, devices):
+    about = lanes(records.head(0), devices=devices).attrs["koodrive"]
+    assert about["as_of"] == "2025-12-17T08:30:00+00:00"

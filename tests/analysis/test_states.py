@@ -117,7 +117,12 @@ def test_with_as_of_the_earlier_of_both_is_a_rows_now(make):
 
 def test_a_classified_frame_is_never_classified_again(records):
     once = kd.analysis.classify(records)
-    assert kd.analysis.classify(once, stuck_after="1s") is once
+    assert kd.analysis.classify(once) is once
+    for options in ({"stuck_after": "1s"}, {"as_of": "2025-12-01"}):
+        with pytest.raises(kd.InvalidParameterError, match="classified already"):
+            kd.analysis.status_breakdown(once, **options)
+    with pytest.raises(kd.InvalidParameterError, match=r"lacks the column.*stuck_after_s"):
+        kd.analysis.classify(records.assign(state="fine"))
     album = once[once["module"] == "album"]
     again = kd.analysis.classify(album)
     assert list(again["state"]) == list(album["state"])
@@ -196,7 +201,7 @@ def test_what_is_no_frame_or_lacks_columns_is_refused_with_what_to_pass(records)
         kd.analysis.classify(records.drop(columns="status_code"))
     with pytest.raises(kd.InvalidParameterError, match=r"lacks the column.*colour"):
         kd.analysis.status_breakdown(records, by="colour")
-    for by in ([], 5, None, [["module"]], ["module", "module"]):
+    for by in ([], 5, None, [["module"]], ["module", "module"], "n", "completed"):
         with pytest.raises(kd.InvalidParameterError, match="one or more different columns"):
             kd.analysis.status_breakdown(records, by=by)
     with pytest.raises(kd.InvalidParameterError, match="create_time have lost their type"):
@@ -284,3 +289,39 @@ def test_the_table_says_what_it_is_based_on(records):
     assert about["tz"] == "Asia/Shanghai"
     assert about["stuck_rule"].startswith("Stuck = open, with a later backup")
     assert "complete" not in kd.analysis.status_breakdown(pl.from_pandas(records)).attrs["koodrive"]
+
+
+def test_what_a_past_now_could_not_know_is_left_out_of_the_counts(make):
+    frame = make(
+        {"create_time": "2025-10-01T00:00Z"},
+        {"create_time": "2025-12-01T00:00Z"},
+        {"create_time": "2099-01-01T00:00Z"},
+    )
+    table = kd.analysis.status_breakdown(frame, as_of="2025-11-01")
+    assert table["n"].sum() == 2
+    assert table.attrs["koodrive"]["n_later"] == 1
+    assert kd.analysis.status_breakdown(frame)["n"].sum() == 3
+
+
+def test_modules_unknown_here_do_not_supersede_each_other(make):
+    rows = [
+        {"module": "unknown", "module_code": code, "status_code": 0, "create_time": when}
+        for code, when in (("103", "2025-12-17T08:00Z"), ("104", "2025-12-17T08:10Z"))
+    ]
+    assert states(make(*rows)) == ["in_progress", "in_progress"]
+
+
+def test_a_missing_module_is_counted_as_unknown(make):
+    table = kd.analysis.status_breakdown(make({"module": None}, {})).set_index("module")
+    assert (table.loc["unknown", "n"], table.loc["album", "n"]) == (1, 1)
+
+
+def test_the_source_is_read_from_the_rows_where_attrs_are_lost(records):
+    about = kd.analysis.status_breakdown(pl.from_pandas(records)).attrs["koodrive"]
+    assert about["source"] == "sandbox"
+
+
+def test_classified_records_share_nothing_with_those_they_came_from(records):
+    frame = kd.analysis.classify(records)
+    frame.attrs["koodrive"]["complete"] = False
+    assert records.attrs["koodrive"]["complete"] is True

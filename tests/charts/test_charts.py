@@ -85,7 +85,7 @@ def test_lost_completeness_is_told(records, chart):
     frame.attrs = {}
     assert "completeness unknown" in subtitle(chart(frame))
     frame.attrs = {"koodrive": {"source": "live", "complete": False}}
-    assert "live, INCOMPLETE" in subtitle(chart(frame))
+    assert "sandbox (synthetic), INCOMPLETE" in subtitle(chart(frame))
 
 
 @pytest.mark.parametrize("chart", CHARTS)
@@ -266,7 +266,7 @@ def test_blank_names_and_undated_records_are_told(records, make_hostile):
     frame.loc[[0, 1], "create_time"] = pd.NaT
     for form in ("lanes", "flow"):
         text = subtitle(kd.charts.timeline(frame, form=form))
-        assert "Not drawn: 2 without a creation time." in text
+        assert "Left out: 2 without a creation time." in text
 
 
 def test_quotes_are_shown_as_quotes(make_hostile):

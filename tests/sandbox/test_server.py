@@ -80,11 +80,11 @@ def test_a_date_within_the_last_15_minutes_is_taken(ask, back):
 
 @pytest.mark.parametrize(
     "value",
-    [None, "", "now", "2025-11-03T07:01:40Z", stamp(minutes=16), stamp(minutes=-2)],
+    [None, "", "now", "2025-11-03T07:01:40Z", {"minutes": 16}, {"minutes": -2}],
     ids=["none", "empty", "word", "extended", "old", "future"],
 )
 def test_any_other_date_is_refused(ask, value):
-    answer = ask(f"{BASE}/device", X_Date=value)
+    answer = ask(f"{BASE}/device", X_Date=stamp(**value) if isinstance(value, dict) else value)
     assert (answer.status_code, answer.json()["code"]) == (400, 400)
 
 
@@ -159,6 +159,10 @@ def test_every_start_has_its_own_token_and_port_and_shows_neither():
         assert first.endpoint != second.endpoint
         assert repr(first) == "Sandbox(running)"
     assert repr(first) == "Sandbox(stopped)"
+    before = first.token
+    with first:
+        assert first.token != before
+        assert first.start() is first
     with pytest.raises(requests.ConnectionError):
         requests.get(first.endpoint, timeout=2)
     first.stop()

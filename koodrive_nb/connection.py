@@ -1,0 +1,72 @@
+"""The way in: a client for the live service, or for the sandbox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from koodrive_nb import settings
+from koodrive_nb.auth import TokenAuth
+from koodrive_nb.client import Client
+from koodrive_nb.errors import ConfigurationError, InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from requests.auth import AuthBase
+
+
+def connect(  # noqa: PLR0913 -- each is a setting of its own, and keyword-only
+    service: str = "live",
+    *,
+    endpoint: str | None = None,
+    auth: AuthBase | None = None,
+    user_id: str | None = None,
+    max_workers: int = 8,
+    clock: Callable[[], datetime] | None = None,
+) -> Client:
+    """Connect to the KooDrive service, or to the sandbox that needs no account.
+
+    With "live", what is not passed comes from KOODRIVE_ENDPOINT, KOODRIVE_USER_ID and
+    KOODRIVE_TOKEN. With "sandbox", an embedded service answers with a synthetic fleet, as of a
+    fixed instant; `user_id="crowd"` is its user with a million records. Nothing is sent yet.
+    `max_workers` bounds the requests under way at once; `clock` gives the `fetched_at` of rows.
+
+    Raises:
+        ConfigurationError: A setting is missing or unfit, or the sandbox is not installed.
+        InvalidParameterError: An argument is not what this takes.
+    """
+    if not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1:
+        raise InvalidParameterError("max_workers= takes a whole number from 1.")
+    if service == "sandbox":
+        if endpoint is not None or auth is not None:
+            raise InvalidParameterError(
+                "The sandbox brings its own endpoint and credentials: leave endpoint= and auth= "
+                'out, or leave "sandbox" out to reach the live service.'
+            )
+        return _connect_sandbox(user_id, max_workers, clock)
+    if service != "live":
+        raise InvalidParameterError(
+            # What was passed may be a token, so it is not repeated.
+            'connect() takes "live" or "sandbox"; endpoint= takes an address, auth= a token.'
+        )
+    found = settings.resolve(endpoint=endpoint, auth=auth, user_id=user_id)
+    return Client(found, max_workers=max_workers, clock=clock)
+
+
+def _connect_sandbox(
+    user_id: str | None, max_workers: int, clock: Callable[[], datetime] | None
+) -> Client:
+    try:
+        from koodrive_nb import sandbox  # noqa: PLC0415 -- an optional extra
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"The sandbox needs {error.name}: pip install 'koodrive_nb[sandbox]'"
+        ) from None
+    service = sandbox.shared()
+    found = settings.resolve(
+        endpoint=service.endpoint,
+        auth=TokenAuth(service.token),
+        user_id=sandbox.DEFAULT_USER if user_id is None else user_id,
+    )
+    return Client(found, source="sandbox", max_workers=max_workers, clock=clock or sandbox.as_of)
