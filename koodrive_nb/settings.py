@@ -64,8 +64,10 @@ def resolve(
         if not is_there
     ]
     if missing:
+        has_app = os.environ.get("KOODRIVE_APP_ID") or os.environ.get("KOODRIVE_APP_SECRET")
+        apart = "This version cannot sign with an AppId, only send a token. " if has_app else ""
         raise ConfigurationError(
-            f"Not set: {', '.join(missing)}. Set them in the environment or pass endpoint=, "
+            f"Not set: {', '.join(missing)}. {apart}Set them in the environment or pass endpoint=, "
             "user_id= and auth=kd.TokenAuth(...) to connect(). "
             'To try without an account: kd.connect("sandbox") needs none.'
         )

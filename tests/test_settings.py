@@ -47,6 +47,12 @@ def test_missing_settings_are_all_named_with_the_way_out(monkeypatch, missing):
     assert 'kd.connect("sandbox")' in message
 
 
+def test_an_app_id_without_a_token_is_told_that_it_does_not_help(monkeypatch):
+    monkeypatch.setenv("KOODRIVE_APP_ID", "a378331e")
+    with pytest.raises(kd.ConfigurationError, match="cannot sign with an AppId"):
+        kd.connect()
+
+
 @pytest.mark.usefixtures("live")
 @pytest.mark.parametrize("empty", LIVE)
 def test_an_empty_variable_counts_as_missing(monkeypatch, empty):
