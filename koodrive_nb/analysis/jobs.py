@@ -197,7 +197,8 @@ def _with_shown_until(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
         # An end before its beginning is drawn as an instant; the table keeps both as they came.
         .then(created)
         .when(nw.col("stuck_reason") == "superseded")
-        .then(nw.col("_next"))
+        # A filter may have taken away the record that superseded it.
+        .then(nw.coalesce(nw.col("_next"), created))
         .when(state.is_in(["in_progress", "stuck"]))
         .then(nw.col("as_of"))
         .otherwise(created)

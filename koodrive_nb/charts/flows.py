@@ -71,12 +71,15 @@ def flow(table: pd.DataFrame) -> go.Figure:
         },
     )
     n, devices = int(table["created"].sum()), about.get("n_devices")
-    of_devices = f" on {devices:,} devices" if devices else ""
+    of_devices = f" on {theme.counted(devices, 'device')}" if devices else ""
     return theme.finish(
         figure,
         f"Backups created and ended per {unit}",
         [
-            f"{n:,} backups created{of_devices}, {theme.window(about)}, {theme.provenance(about)}",
+            (
+                f"{theme.counted(n, 'backup')} created{of_devices}, {theme.window(about)}, "
+                f"{theme.provenance(about)}"
+            ),
             "Counts over time are drawn instead of single backups.",
             "Only the last five years are drawn." if about.get("cut_at") else "",
             theme.not_drawn(about),

@@ -49,7 +49,7 @@ def draw_gaps(
     drawn_s = (gaps["shown_until"] - begin).dt.total_seconds()
     figure.add_bar(
         orientation="h",
-        name="no completed backup",
+        name="none completed",
         base=theme.wall(begin, zone),
         x=[int(1000 * seconds) for seconds in drawn_s],
         y=[sum(places[lane]) / len(places[lane]) for lane in gaps["lane"]],

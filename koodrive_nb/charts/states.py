@@ -75,14 +75,14 @@ def status_breakdown(table: pd.DataFrame) -> go.Figure:
     )
     hidden = len(table) - len(drawn)
     subtitle = (
-        f"{total:,} records, {theme.window(about)}, {theme.provenance(about)}"
+        f"{theme.counted(total, 'record')}, {theme.window(about)}, {theme.provenance(about)}"
         + (f"; the {len(drawn)} largest of {len(table)} groups are drawn" if hidden else ""),
         theme.not_drawn(about),
         theme.shown(
             about.get("stuck_rule", "Stuck is inferred; the table no longer says how"), 400
         ),
     )
-    by = " and ".join(theme.shown(word(key)) for key in keys)
+    by = ", ".join(theme.shown(word(key)) for key in keys)
     return theme.finish(
         figure,
         f"Backup records by {by} and state",
@@ -112,7 +112,7 @@ def _tick(group: str, row: dict[str, Any]) -> str:
         for state in ("in_progress", "stuck", "unknown")
         if row[state]
     ]
-    total = f"{row['n']:,} records"
+    total = theme.counted(row["n"], "record")
     return f"<b>{group}</b><br>{', '.join([total, *named])}"
 
 

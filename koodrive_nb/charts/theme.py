@@ -102,6 +102,11 @@ def _escaped(line: str) -> str:
     return html.escape(line, quote=False).replace("$", "&#36;")
 
 
+def counted(n: int, thing: str) -> str:
+    """Write a number of things: 1 lane, 1,200 lanes."""
+    return f"{n:,} {thing}" + ("" if n == 1 else "s")
+
+
 def label(text: object) -> str:
     """Make a device label safe and short, its name cut so that the digits of its id stay."""
     name, dot, digits = str(text).rpartition(" ·")

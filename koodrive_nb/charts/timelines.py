@@ -120,16 +120,21 @@ def _span(table: pd.DataFrame, about: Mapping[str, Any]) -> tuple[pd.Timestamp, 
 
 def _subtitle(about: Mapping[str, Any], n_backups: int, n_lanes: int) -> list[str]:
     left_out = about.get("n_lanes_left_out", 0)
-    lanes = f"{n_lanes:,} lanes" + (f", {left_out:,} more not drawn" if left_out else "")
+    lanes = theme.counted(n_lanes, "lane") + (f", {left_out:,} more not drawn" if left_out else "")
     cut = about.get("n_marks_left_out", 0)
     gap_after_s = about.get("gap_after_s")
     return [
-        f"{n_backups:,} backups on {lanes}, {theme.window(about)}, {theme.provenance(about)}",
+        (
+            f"{theme.counted(n_backups, 'backup')} on {lanes}, {theme.window(about)}, "
+            f"{theme.provenance(about)}"
+        ),
         f"Only the newest {n_backups:,} of these lanes are drawn, {cut:,} older ones are not"
         if cut
         else "",
         "Longest exposed first"
-        + (f"; shaded: over {span(gap_after_s)} without a completed backup" if gap_after_s else ""),
+        + (
+            f"; shaded: none of these completed for over {span(gap_after_s)}" if gap_after_s else ""
+        ),
         theme.not_drawn(about),
         theme.shown(about.get("stuck_rule", ""), 400),
     ]

@@ -189,7 +189,7 @@ def test_the_timeline_has_a_row_for_each_device_and_module(records, devices):
     assert labels[-1] == "<b>(unknown device)</b>  album"
     names = [trace.name for trace in figure.data if trace.showlegend is not False]
     assert names == [
-        "no completed backup",
+        "none completed",
         "completed",
         "in progress",
         "stuck",
@@ -272,3 +272,20 @@ def test_blank_names_and_undated_records_are_told(records, make_hostile):
 def test_quotes_are_shown_as_quotes(make_hostile):
     figure = kd.charts.timeline(make_hostile('Ann\'s "phone"'))
     assert figure.layout.yaxis.ticktext[0].startswith('<b>Ann\'s "phone" ·')
+
+
+def test_classified_records_may_be_filtered_in_any_way_before_they_are_drawn(records, devices):
+    classified = kd.analysis.classify(records)
+    for part in (
+        classified[classified["state"] == "stuck"],
+        classified[classified["state"] != "completed"],
+        classified[classified["module"] == "folder"],
+        classified.sample(40, random_state=1),
+    ):
+        figure = kd.charts.timeline(part, devices=devices)
+        assert f"{len(part)} backups on" in subtitle(figure)
+
+
+def test_one_is_not_many(records):
+    text = subtitle(kd.charts.timeline(records[records["device_id"].isna()]))
+    assert text.startswith("1 backup on 1 lane, ")
