@@ -65,7 +65,7 @@ class ServiceError(KooDriveError):
 
     def __str__(self) -> str:
         code = f", code {self.code}" if self.code else ""
-        said = f": {self.message}" if self.message else ""
+        said = f": {self.message.rstrip('.')}" if self.message else ""
         return (
             f"{self.path} was refused (HTTP {self.status}{code}){said}. {self.advice} "
             f"(trace id {self.trace_id})"

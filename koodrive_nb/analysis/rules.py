@@ -107,6 +107,20 @@ def _fits(name: str, dtype: nw.dtypes.DType) -> bool:
     return not (kind == "string" and dtype.is_numeric())
 
 
+def spelled(records: Any, keys: Iterable[str]) -> Any:
+    """Write intervals, as pd.cut makes them, and periods as text: no other engine has them."""
+    if not isinstance(records, pd.DataFrame):
+        return records
+    kinds = {key: records[key].dtype for key in keys if key in records.columns}
+    odd = {
+        key: str
+        for key, kind in kinds.items()
+        if isinstance(getattr(kind, "categories", pd.Index([])).dtype, pd.IntervalDtype)
+        or isinstance(kind, pd.IntervalDtype | pd.PeriodDtype)
+    }
+    return records.astype(odd) if odd else records
+
+
 def collect(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
     """Bring a small result into pandas, with the same types from every engine, instants in UTC."""
     # By way of Arrow without pandas' own notes: what each engine would make of them differs.

@@ -17,6 +17,7 @@ import pandas as pd
 
 from koodrive_nb import settings
 from koodrive_nb.analysis import rules
+from koodrive_nb.analysis.labels import device_label, os_family
 from koodrive_nb.columns import STRING, UNKNOWN, categories
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
@@ -83,7 +84,7 @@ def classify(
     frame = _with_now(rules.lazy(records, _NEEDED), as_of)
     limits = rules.stuck_limits(_completed_durations(frame), stuck_after)
     frame = _with_state(frame, limits).with_columns(
-        device_label=_device_label(), os_family=_os_family()
+        device_label=device_label(), os_family=os_family()
     )
     added = frame.select(*(name for name in names if name not in _ADDED), *_ADDED)
     native: Any = records
@@ -173,37 +174,6 @@ def _by_module(values: Mapping[str, float]) -> nw.Expr:
     return result
 
 
-def _device_label() -> nw.Expr:
-    name = nw.col("device_name").fill_null("").str.strip_chars()
-    last_four = nw.col("device_id").str.tail(4)
-    return (
-        nw.when(nw.col("device_id").is_null())
-        .then(nw.lit("(unknown device)"))
-        .when(name == "")
-        .then(nw.concat_str(nw.lit("(no name) ·"), last_four))
-        .otherwise(nw.concat_str(name, nw.lit(" ·"), last_four))
-    )
-
-
-def _os_family() -> nw.Expr:
-    """Sort the free text of device systems ("iOS 18_2", "HarmonyOS NEXT 5") into families."""
-    text = nw.col("device_os").fill_null("").str.strip_chars().str.to_lowercase()
-    chain: Any = nw.when(text.is_in(["", "unknown"])).then(nw.lit("unknown"))
-    for part, family in (
-        ("harmony", "harmonyos"),
-        ("android", "android"),
-        ("ios", "ios"),
-        ("ipad", "ios"),
-        ("iphone", "ios"),
-        ("windows", "windows"),
-        ("mac", "macos"),
-        ("linux", "linux"),
-    ):
-        chain = chain.when(text.str.contains(part, literal=True)).then(nw.lit(family))
-    result: nw.Expr = chain.otherwise(nw.lit("other"))
-    return result
-
-
 def status_breakdown(
     records: Any,
     *,
@@ -235,7 +205,8 @@ def status_breakdown(
         raise InvalidParameterError(
             "by= takes one or more different columns of the records, as by='module'."
         )
-    frame = rules.lazy(classify(records, as_of=as_of, stuck_after=stuck_after), keys)
+    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
+    frame = rules.lazy(rules.spelled(classified, keys), keys)
     zone = settings.display_zone(tz).key
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
     # What a past "now" could not know yet is left out; a wrong clock's future stays in sight.

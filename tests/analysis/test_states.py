@@ -325,3 +325,13 @@ def test_classified_records_share_nothing_with_those_they_came_from(records):
     frame = kd.analysis.classify(records)
     frame.attrs["koodrive"]["complete"] = False
     assert records.attrs["koodrive"]["complete"] is True
+
+
+def test_intervals_and_periods_make_groups_too(records):
+    frame = records.assign(
+        size=pd.cut(records["duration_s"], [0, 10, 100, 1e6]),
+        month=records["create_time"].dt.tz_localize(None).dt.to_period("M"),
+    )
+    assert kd.analysis.status_breakdown(frame, by="size")["n"].sum() == len(records)
+    months = kd.analysis.status_breakdown(frame, by="month")["month"]
+    assert sorted(months) == ["2025-09", "2025-10", "2025-11", "2025-12"]

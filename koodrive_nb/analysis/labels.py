@@ -1,0 +1,39 @@
+"""What to call a device, and which family its system belongs to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals as nw
+
+
+def device_label() -> nw.Expr:
+    """Name a device and give the last four digits of its id: names are not unique."""
+    name = nw.col("device_name").fill_null("").str.strip_chars()
+    last_four = nw.col("device_id").str.tail(4)
+    return (
+        nw.when(nw.col("device_id").is_null())
+        .then(nw.lit("(unknown device)"))
+        .when(name == "")
+        .then(nw.concat_str(nw.lit("(no name) ·"), last_four))
+        .otherwise(nw.concat_str(name, nw.lit(" ·"), last_four))
+    )
+
+
+def os_family() -> nw.Expr:
+    """Sort the free text of device systems ("iOS 18_2", "HarmonyOS NEXT 5") into families."""
+    text = nw.col("device_os").fill_null("").str.strip_chars().str.to_lowercase()
+    chain: Any = nw.when(text.is_in(["", "unknown"])).then(nw.lit("unknown"))
+    for part, family in (
+        ("harmony", "harmonyos"),
+        ("android", "android"),
+        ("ios", "ios"),
+        ("ipad", "ios"),
+        ("iphone", "ios"),
+        ("windows", "windows"),
+        ("mac", "macos"),
+        ("linux", "linux"),
+    ):
+        chain = chain.when(text.str.contains(part, literal=True)).then(nw.lit(family))
+    result: nw.Expr = chain.otherwise(nw.lit("other"))
+    return result
