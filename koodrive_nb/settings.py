@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from requests.auth import AuthBase
 
-from koodrive_nb.auth import TokenAuth
+from koodrive_nb.auth import AppAuth, TokenAuth
 from koodrive_nb.errors import ConfigurationError, InvalidParameterError
 
 if TYPE_CHECKING:
@@ -47,9 +47,14 @@ def resolve(
     """
     if auth is not None and not isinstance(auth, AuthBase):
         # What was passed may be the secret itself, so it is not repeated.
-        raise InvalidParameterError("auth= takes credentials, such as kd.TokenAuth('<token>').")
-    has_token = bool(os.environ.get("KOODRIVE_TOKEN"))
+        raise InvalidParameterError(
+            "auth= takes credentials: kd.TokenAuth('<token>') or kd.AppAuth('<AppId>', "
+            "'<AppSecret>')."
+        )
     # An empty variable is one that a shell script failed to fill.
+    has_token, has_id, has_secret = (
+        bool(os.environ.get(f"KOODRIVE_{name}")) for name in ("TOKEN", "APP_ID", "APP_SECRET")
+    )
     endpoint_found = (
         endpoint if endpoint is not None else os.environ.get("KOODRIVE_ENDPOINT") or None
     )
@@ -59,28 +64,43 @@ def resolve(
         for variable, is_there in (
             ("KOODRIVE_ENDPOINT", endpoint_found is not None),
             ("KOODRIVE_USER_ID", user_found is not None),
-            ("KOODRIVE_TOKEN", auth is not None or has_token),
+            (
+                "KOODRIVE_TOKEN (or KOODRIVE_APP_ID with KOODRIVE_APP_SECRET)",
+                auth is not None or has_token or has_id or has_secret,
+            ),
+            ("KOODRIVE_APP_ID", auth is not None or has_token or has_id or not has_secret),
+            ("KOODRIVE_APP_SECRET", auth is not None or has_token or has_secret or not has_id),
         )
         if not is_there
     ]
     if missing:
-        has_app = os.environ.get("KOODRIVE_APP_ID") or os.environ.get("KOODRIVE_APP_SECRET")
-        apart = "This version cannot sign with an AppId, only send a token. " if has_app else ""
         raise ConfigurationError(
-            f"Not set: {', '.join(missing)}. {apart}Set them in the environment or pass endpoint=, "
-            "user_id= and auth=kd.TokenAuth(...) to connect(). "
+            f"Not set: {', '.join(missing)}. Set them in the environment or pass endpoint=, "
+            "user_id= and auth=kd.TokenAuth(...) or kd.AppAuth(...) to connect(). "
             'To try without an account: kd.connect("sandbox") needs none.'
         )
+    if auth is None and has_token and has_id and has_secret:
+        raise ConfigurationError(
+            "KOODRIVE_TOKEN is set, and so are KOODRIVE_APP_ID and KOODRIVE_APP_SECRET: unset "
+            "those that shall not count, or pass auth=."
+        )
+    origin = "KOODRIVE_TOKEN" if has_token else "KOODRIVE_APP_ID"
     return Settings(
         endpoint=checked_endpoint(endpoint_found),
         user_id=checked_id(user_found, "user id"),
-        auth=auth or TokenAuth(os.environ["KOODRIVE_TOKEN"]),
+        auth=auth or _auth_of_environment(origin),
         origins={
             "endpoint": "KOODRIVE_ENDPOINT" if endpoint is None else "argument",
             "user_id": "KOODRIVE_USER_ID" if user_id is None else "argument",
-            "auth": "KOODRIVE_TOKEN" if auth is None else "argument",
+            "auth": origin if auth is None else "argument",
         },
     )
+
+
+def _auth_of_environment(origin: str) -> AuthBase:
+    if origin == "KOODRIVE_TOKEN":
+        return TokenAuth(os.environ["KOODRIVE_TOKEN"])
+    return AppAuth(os.environ["KOODRIVE_APP_ID"], os.environ["KOODRIVE_APP_SECRET"])
 
 
 def checked_endpoint(endpoint: object) -> str:

@@ -8,6 +8,7 @@ LIVE = {
     "KOODRIVE_USER_ID": "1505084218764547200",
     "KOODRIVE_TOKEN": "0123456789abcdef",
 }
+APP = {"KOODRIVE_APP_ID": "a378331e", "KOODRIVE_APP_SECRET": "bd355f202be40f95"}
 
 
 @pytest.fixture
@@ -47,10 +48,98 @@ def test_missing_settings_are_all_named_with_the_way_out(monkeypatch, missing):
     assert 'kd.connect("sandbox")' in message
 
 
-def test_an_app_id_without_a_token_is_told_that_it_does_not_help(monkeypatch):
-    monkeypatch.setenv("KOODRIVE_APP_ID", "a378331e")
-    with pytest.raises(kd.ConfigurationError, match="cannot sign with an AppId"):
+def test_an_app_id_with_its_secret_stands_in_for_a_token(monkeypatch, service):
+    monkeypatch.setenv("KOODRIVE_ENDPOINT", service.endpoint)
+    monkeypatch.setenv("KOODRIVE_USER_ID", LIVE["KOODRIVE_USER_ID"])
+    for name, value in APP.items():
+        monkeypatch.setenv(name, value)
+    found = settings.resolve()
+    assert isinstance(found.auth, kd.AppAuth)
+    assert found.origins == {
+        "endpoint": "KOODRIVE_ENDPOINT",
+        "user_id": "KOODRIVE_USER_ID",
+        "auth": "KOODRIVE_APP_ID",
+    }
+    with kd.connect() as client:
+        client.devices()
+    (asked,) = service.asked
+    assert asked.headers["Authorization"].startswith("HMAC-SHA256 AppId=a378331e,")
+
+
+@pytest.mark.parametrize("there", APP)
+@pytest.mark.parametrize("other", [None, ""])
+def test_half_of_an_app_names_the_other_half_as_missing(monkeypatch, there, other):
+    (missing,) = APP.keys() - {there}
+    for name in ("KOODRIVE_ENDPOINT", "KOODRIVE_USER_ID"):
+        monkeypatch.setenv(name, LIVE[name])
+    monkeypatch.setenv(there, APP[there])
+    if other is not None:
+        monkeypatch.setenv(missing, other)
+    with pytest.raises(kd.ConfigurationError) as caught:
         kd.connect()
+    assert str(caught.value).startswith(f"Not set: {missing}. ")
+    assert APP[there] not in str(caught.value)
+
+
+@pytest.mark.parametrize("there", APP)
+def test_half_of_an_app_is_named_with_all_else_that_is_missing(monkeypatch, there):
+    (missing,) = APP.keys() - {there}
+    monkeypatch.setenv(there, APP[there])
+    with pytest.raises(kd.ConfigurationError) as caught:
+        kd.connect()
+    assert str(caught.value).startswith(
+        f"Not set: KOODRIVE_ENDPOINT, KOODRIVE_USER_ID, {missing}. "
+    )
+
+
+@pytest.mark.usefixtures("live")
+def test_a_token_beside_a_whole_app_is_one_too_many(monkeypatch):
+    for name, value in APP.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(kd.ConfigurationError, match="unset those") as caught:
+        kd.connect()
+    message = str(caught.value)
+    assert all(name in message for name in ("KOODRIVE_TOKEN", *APP))
+    assert not any(value in message for value in (LIVE["KOODRIVE_TOKEN"], *APP.values()))
+
+
+@pytest.mark.usefixtures("live")
+@pytest.mark.parametrize("there", APP)
+def test_a_token_counts_where_the_app_is_only_half_there(monkeypatch, there):
+    monkeypatch.setenv(there, APP[there])
+    found = settings.resolve()
+    assert isinstance(found.auth, kd.TokenAuth)
+    assert found.origins["auth"] == "KOODRIVE_TOKEN"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        ["KOODRIVE_TOKEN"],
+        ["KOODRIVE_APP_ID"],
+        ["KOODRIVE_APP_SECRET"],
+        [*APP],
+        ["KOODRIVE_TOKEN", *APP],
+    ],
+)
+@pytest.mark.parametrize("auth", [kd.TokenAuth("t"), kd.AppAuth("id", "secret")])
+def test_credentials_passed_win_over_any_in_the_environment(monkeypatch, names, auth):
+    for name in ("KOODRIVE_ENDPOINT", "KOODRIVE_USER_ID", *names):
+        monkeypatch.setenv(name, (LIVE | APP)[name])
+    found = settings.resolve(auth=auth)
+    assert found.auth is auth
+    assert found.origins["auth"] == "argument"
+
+
+def test_an_unfit_app_of_the_environment_is_refused_and_not_repeated(monkeypatch):
+    for name, value in LIVE.items():
+        monkeypatch.setenv(name, "" if name == "KOODRIVE_TOKEN" else value)
+    monkeypatch.setenv("KOODRIVE_APP_ID", APP["KOODRIVE_APP_ID"])
+    monkeypatch.setenv("KOODRIVE_APP_SECRET", "bd355f20\n2be40f95")
+    with pytest.raises(kd.ConfigurationError, match="copy each again") as caught:
+        kd.connect()
+    assert "bd355f20" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("live")
