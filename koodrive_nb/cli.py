@@ -89,7 +89,7 @@ def _has_browser() -> bool:
 def sandbox(port: int) -> None:
     """Serve the sandbox for other processes, until Ctrl-C.
 
-    Prints the three variables that make kd.connect() reach it.
+    Prints the four variables that make kd.connect() reach it.
     """
     _need("uvicorn", "sandbox")
     from koodrive_nb.sandbox import DEFAULT_USER, Sandbox  # noqa: PLC0415 -- an optional extra
@@ -100,7 +100,8 @@ def sandbox(port: int) -> None:
         raise click.ClickException(f"Port {port} cannot be used: {error.strerror}.") from None
     click.echo(f"export KOODRIVE_ENDPOINT={service.endpoint}")
     click.echo(f"export KOODRIVE_USER_ID={DEFAULT_USER}")
-    click.echo(f"export KOODRIVE_TOKEN={service.token}")
+    click.echo(f"export KOODRIVE_APP_ID={service.app_id}")
+    click.echo(f"export KOODRIVE_APP_SECRET={service.app_secret}")
     click.echo("Serving a synthetic fleet on this machine only; Ctrl-C stops.", err=True)
     try:
         _wait()
@@ -117,7 +118,10 @@ def _wait() -> None:
 @main.command()
 @click.argument("dataset", default="records")
 def schema(dataset: str) -> None:
-    """Print the columns of a dataset (records, devices) as a Markdown table."""
+    """Print the columns of a dataset as a Markdown table.
+
+    The datasets are records, devices, files, scopes and configs.
+    """
     from koodrive_nb import columns, errors  # noqa: PLC0415 -- spares --help the import of pandas
 
     try:

@@ -142,15 +142,16 @@ def test_the_sandbox_serves_other_processes_until_ctrl_c(monkeypatch):
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
     with process:
-        for _ in range(3):
-            name, _, value = (
-                process.stdout.readline().removeprefix("export ").strip().partition("=")
-            )
-            monkeypatch.setenv(name, value)
-        with kd.connect() as client:
-            frame = client.record("1842862763295184641")
-        process.send_signal(signal.SIGINT)
-        _, log = process.communicate(timeout=20)
+        try:
+            for _ in range(4):
+                line = process.stdout.readline().removeprefix("export ").strip()
+                monkeypatch.setenv(*line.split("=", maxsplit=1))
+            with kd.connect() as client:
+                frame = client.record("1842862763295184641")
+            process.send_signal(signal.SIGINT)
+            _, log = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert set(frame["source"]) == {"sandbox"}
     assert process.returncode == 0
     assert "Stopped." in log

@@ -1,6 +1,7 @@
 """An embedded KooDrive service on loopback, with a synthetic fleet: no account needed."""
 
+from koodrive_nb.sandbox.faults import Fault
 from koodrive_nb.sandbox.server import Sandbox, shared
 from koodrive_nb.sandbox.synthetic import CROWD_USER, DEFAULT_USER, as_of
 
-__all__ = ["CROWD_USER", "DEFAULT_USER", "Sandbox", "as_of", "shared"]
+__all__ = ["CROWD_USER", "DEFAULT_USER", "Fault", "Sandbox", "as_of", "shared"]

@@ -31,6 +31,11 @@ class Crowd:
         """Give all ten thousand devices."""
         return [self._device(number) for number in range(_DEVICES)]
 
+    def device(self, device_id: str) -> bytes | None:
+        """Give one device, computed from the serial number in its id."""
+        number = self._number(device_id)
+        return None if number is None else self._device(number)
+
     def record(self, record_id: str) -> bytes | None:
         """Give one record, computed from the serial number in its id."""
         if not _DIGITS.fullmatch(record_id):

@@ -1,65 +1,79 @@
-"""The documented GET calls over real HTTP, with the documented envelope and checks.
-
-Written from the API's pages and not from the client, so that each checks the other.
-
-Source: "Viewing Backup Records", "Listing Backup Records", "Listing Bound Devices"; the tables of
-status codes and error codes.
-"""
+"""A KooDrive service that runs in a thread of this process, on loopback only."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import hmac
-import json
 import os
-import re
 import secrets
 import socket
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from collections import Counter
 from typing import TYPE_CHECKING, NoReturn, Self
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.responses import Response
-from starlette.routing import Route
 
-from koodrive_nb.columns import MAX_PAGE_SIZE, MODULES
+from koodrive_nb.sandbox.calls import Calls, Credentials
+from koodrive_nb.sandbox.faults import Faults, RateLimit
 from koodrive_nb.sandbox.synthetic import users
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
-    from starlette.requests import Request
+    from koodrive_nb.sandbox.faults import Fault
 
-    from koodrive_nb.sandbox.synthetic import User
-
-_BASE = "/koodrive/ose/v1/backup"
-_MAX_CURSOR = 1000
-_X_DATE_WINDOW = timedelta(minutes=15)
 _START_WITHIN_S = 20.0
-_BAD_PARAMETER = 13000102
-_NO_SUCH_RESOURCE = 13000309
 
 
 class Sandbox:
     """A KooDrive service on a free port of this machine's loopback, until `stop` or `with` ends.
 
-    Every start makes a new token, which opens every synthetic user: one user with devices in every
-    condition, and `crowd` with a million records.
+    Every start makes new credentials: a `token`, which opens the default user with devices in every
+    condition, and `app_id` with `app_secret`, which open every synthetic user, `crowd` with a
+    million records too. `faults` say how it misbehaves, drawn from `seed`; `rate_limit` is in
+    requests a second. `statuses` counts the answers since the start by HTTP status.
     """
 
-    def __init__(self, port: int = 0) -> None:
-        self.token = ""
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        faults: Sequence[Fault] = (),
+        rate_limit: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        if rate_limit is not None and rate_limit <= 0:
+            raise ValueError("rate_limit= takes requests a second, above 0, or None for no limit.")
         self._wanted_port = port
         self._port = port
+        self._planned = tuple(faults)
+        self._rate_limit = rate_limit
+        self._seed = seed
         self._users = users()
-        self._cursor_key = secrets.token_bytes(16)
+        self._credentials = Credentials(str)
+        self._calls: Calls | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def token(self) -> str:
+        """The access token of the default user that is valid now."""
+        return self._credentials.token
+
+    @property
+    def app_id(self) -> str:
+        """The AppId that may act for every user."""
+        return self._credentials.app_id
+
+    @property
+    def app_secret(self) -> str:
+        """The secret that requests of the AppId are signed with."""
+        return self._credentials.app_secret
+
+    @property
+    def statuses(self) -> Counter[int]:
+        """How many answers there were since the start, by HTTP status."""
+        return self._calls.statuses.copy() if self._calls else Counter()
 
     @property
     def endpoint(self) -> str:
@@ -84,14 +98,23 @@ class Sandbox:
             listener.close()
             raise
         self._port = listener.getsockname()[1]
-        self.token = secrets.token_hex(24)
+        self._credentials = Credentials(lambda: secrets.token_hex(24))
+        self._calls = Calls(
+            self._users,
+            self._credentials,
+            Faults(self._planned, self._seed),
+            RateLimit(self._rate_limit) if self._rate_limit else None,
+            hashlib.sha256(str(self._seed).encode()).digest(),
+        )
         config = uvicorn.Config(
-            self._application(),
+            self._calls.application(),
             access_log=False,
+            date_header=False,
             headers=[("Server", "koodrive_nb-sandbox")],
             lifespan="off",
             log_config=None,
-            log_level="error",
+            # An answer that is cut on purpose is an error to the server.
+            log_level="critical" if self._planned else "error",
             server_header=False,
             ws="none",
         )
@@ -125,126 +148,6 @@ class Sandbox:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A running service is not pickled: start a Sandbox where it is needed.")
-
-    def _application(self) -> Starlette:
-        return Starlette(
-            routes=[
-                Route(f"{_BASE}/record", self._checked(self._list_records), methods=["GET"]),
-                Route(
-                    f"{_BASE}/record/{{record_id}}",
-                    self._checked(self._view_record),
-                    methods=["GET"],
-                ),
-                Route(f"{_BASE}/device", self._checked(self._list_devices), methods=["GET"]),
-            ],
-            exception_handlers={404: _no_such_call, 405: _no_such_call},
-        )
-
-    def _checked(
-        self, answer: Callable[[Request, User], bytes]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """Wrap a call in the checks that every request goes through."""
-
-        async def call(request: Request) -> Response:
-            try:
-                self._check_token(request.headers.get("authorization", ""))
-                _check_date(request.headers.get("x-date", ""))
-                user = self._user(request.headers.get("x-user-id", ""))
-                return _json(200, answer(request, user))
-            except _Refusal as refusal:
-                return _json(refusal.status, json.dumps(refusal.body).encode())
-
-        return call
-
-    def _check_token(self, authorization: str) -> None:
-        given = re.fullmatch(r"bearer[ +](\S+)", authorization.strip(), re.IGNORECASE)
-        if not given or not hmac.compare_digest(given[1].encode(), self.token.encode()):
-            body = {"error_code": "APIGW.0301", "error_msg": "Incorrect authentication information"}
-            raise _Refusal(401, body)
-
-    def _user(self, user_id: str) -> User:
-        if not user_id:
-            raise _bad_parameter("X-User-Id")
-        if user_id not in self._users:
-            raise _Refusal(401, {"code": 401, "msg": "X-User-Id is not a user here."})
-        return self._users[user_id]
-
-    def _view_record(self, request: Request, user: User) -> bytes:
-        record = user.record(request.path_params["record_id"])
-        if record is None:
-            raise _Refusal(400, {"code": _NO_SUCH_RESOURCE, "msg": "Resource does not exist."})
-        return b'{"data":%s,"code":0,"msg":"success"}' % record
-
-    def _list_devices(self, request: Request, user: User) -> bytes:
-        del request  # This listing takes no parameters.
-        return b'{"data":[%s],"code":0,"msg":"success"}' % b",".join(user.devices())
-
-    def _list_records(self, request: Request, user: User) -> bytes:
-        query = request.query_params
-        module = query.get("moduleCode", "")
-        if module not in MODULES:
-            raise _bad_parameter("moduleCode")
-        size = query.get("pageSize", "")
-        if not re.fullmatch(r"[0-9]{1,3}", size) or not 1 <= int(size) <= MAX_PAGE_SIZE:
-            raise _bad_parameter("pageSize")
-        device_id = query.get("deviceId")
-        # A cursor belongs to the listing that gave it.
-        listing = f"{request.headers['x-user-id']}|{module}|{device_id}"
-        start = self._open_cursor(query["cursor"], listing) if query.get("cursor") else 0
-        stop = start + int(size)
-        rows, total = user.page(module, device_id, start, stop)
-        following = self._seal_cursor(stop, listing) if stop < total else ""
-        return _page(rows, following)
-
-    def _seal_cursor(self, start: int, listing: str) -> str:
-        seal = hmac.digest(self._cursor_key, f"{start}|{listing}".encode(), hashlib.sha256)[:12]
-        return base64.urlsafe_b64encode(seal + str(start).encode()).decode()
-
-    def _open_cursor(self, cursor: str, listing: str) -> int:
-        try:
-            start = int(base64.urlsafe_b64decode(cursor[:_MAX_CURSOR])[12:])
-        except (ValueError, binascii.Error):
-            raise _bad_parameter("cursor") from None
-        if self._seal_cursor(start, listing) != cursor:
-            raise _bad_parameter("cursor")
-        return start
-
-
-class _Refusal(Exception):  # noqa: N818 -- an answer of the service, not an error of ours
-    def __init__(self, status: int, body: Mapping[str, object]) -> None:
-        self.status = status
-        self.body = body
-        super().__init__(status)
-
-
-def _bad_parameter(name: str) -> _Refusal:
-    return _Refusal(
-        400, {"code": _BAD_PARAMETER, "msg": f"Verify parameters failed. Parameter: {name}"}
-    )
-
-
-def _check_date(text: str) -> None:
-    try:
-        given = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        given = None
-    if given is None or not timedelta(0) <= datetime.now(UTC) - given <= _X_DATE_WINDOW:
-        raise _Refusal(400, {"code": 400, "msg": "X-Date must lie within the last 15 minutes."})
-
-
-async def _no_such_call(request: Request, error: Exception) -> Response:
-    del request, error
-    body = {"error_code": "APIGW.0101", "error_msg": "The API does not exist"}
-    return _json(404, json.dumps(body).encode())
-
-
-def _json(status: int, body: bytes) -> Response:
-    return Response(body, status, media_type="application/json")
-
-
-def _page(rows: Sequence[bytes], following: str) -> bytes:
-    cursor = json.dumps(following).encode()
-    return b'{"data":[%s],"nextCursor":%s,"code":0,"msg":"success"}' % (b",".join(rows), cursor)
 
 
 _lock = threading.Lock()

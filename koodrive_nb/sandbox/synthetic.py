@@ -42,6 +42,9 @@ class User(Protocol):
     def devices(self) -> Sequence[bytes]:
         """Give every bound device."""
 
+    def device(self, device_id: str) -> bytes | None:
+        """Give one device, or None."""
+
     def record(self, record_id: str) -> bytes | None:
         """Give one record, or None."""
 
@@ -146,7 +149,7 @@ class _Household:
 
     def __init__(self) -> None:
         made = [_device(plan, number) for number, plan in enumerate(_PLANS)]
-        self._devices = [compact(device) for device in made]
+        self._devices = {device["deviceId"]: compact(device) for device in made}
         self._rows: dict[str, list[tuple[str | None, bytes]]] = {code: [] for code in MODULES}
         self._by_id: dict[str, bytes] = {}
         for plan, device in zip(_PLANS, made, strict=True):
@@ -160,7 +163,10 @@ class _Household:
         self._by_id[record_id] = row
 
     def devices(self) -> Sequence[bytes]:
-        return self._devices
+        return list(self._devices.values())
+
+    def device(self, device_id: str) -> bytes | None:
+        return self._devices.get(device_id)
 
     def record(self, record_id: str) -> bytes | None:
         return self._by_id.get(record_id)

@@ -32,6 +32,8 @@ def sandbox():
 
 @pytest.fixture
 def ask(sandbox):
+    """Ask with the token, or signed for a user that the token does not open."""
+
     def send(path, query=None, **changed):
         headers = {
             "Authorization": f"Bearer {sandbox.token}",
@@ -39,7 +41,12 @@ def ask(sandbox):
             "X-Date": stamp(seconds=2),
         } | {name.replace("_", "-"): value for name, value in changed.items()}
         sent = {name: value for name, value in headers.items() if value is not None}
-        return requests.get(sandbox.endpoint + path, params=query, headers=sent, timeout=10)
+        auth = None
+        if sent.get("X-User-Id") == kd.sandbox.CROWD_USER:
+            auth = kd.AppAuth(sandbox.app_id, sandbox.app_secret)
+        return requests.get(
+            sandbox.endpoint + path, params=query, headers=sent, auth=auth, timeout=10
+        )
 
     return send
 
