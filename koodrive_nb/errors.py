@@ -9,14 +9,27 @@ KooDriveError
 │   ├── NotFoundError        it does not have what was asked for
 │   ├── ThrottledError       it was asked too often
 │   └── ServerError          it failed itself
-└── ProtocolError            an answer that breaks the contract
+├── ProtocolError            an answer that breaks the contract
+└── IncompleteError          part of a fetch failed: what came, what failed, and how to go on
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class KooDriveError(Exception):
-    """Anything this package raises on purpose."""
+    """Anything this package raises on purpose.
+
+    `retryable` tells whether the same call may succeed later, `retry_after_s` the seconds that the
+    service asked to wait (None if it did not say).
+    """
+
+    retryable = False
+    retry_after_s: float | None = None
 
 
 class ConfigurationError(KooDriveError):
@@ -29,6 +42,8 @@ class InvalidParameterError(KooDriveError, ValueError):
 
 class ConnectionFailedError(KooDriveError):
     """The service could not be reached, or it did not answer in time."""
+
+    retryable = True
 
 
 class ProtocolError(KooDriveError):
@@ -54,6 +69,7 @@ class ServiceError(KooDriveError):
         advice: str,
         trace_id: str,
         path: str,
+        retry_after_s: float | None = None,
     ) -> None:
         self.status = status
         self.code = code
@@ -61,6 +77,7 @@ class ServiceError(KooDriveError):
         self.advice = advice
         self.trace_id = trace_id
         self.path = path
+        self.retry_after_s = retry_after_s
         super().__init__(status, code, message, advice, trace_id, path)
 
     def __str__(self) -> str:
@@ -86,9 +103,53 @@ class NotFoundError(ServiceError):
 class ThrottledError(ServiceError):
     """The service was asked too often."""
 
+    retryable = True
+
 
 class ServerError(ServiceError):
     """The service failed while it handled the request."""
+
+    retryable = True
+
+
+class IncompleteError(KooDriveError):
+    """Part of a fetch failed after its retries; what came is kept.
+
+    `frame` holds exactly the rows that came, `failures` one row for each part that did not
+    (`user_id`, `what`, `error`, `retryable`, `retry_after_s`), and `resume()` asks for these parts
+    alone.
+    """
+
+    def __init__(
+        self, message: str, frame: pd.DataFrame, failures: pd.DataFrame, rest: Rest
+    ) -> None:
+        self.frame = frame
+        self.failures = failures
+        self._rest = rest
+        self.retryable = bool(failures["retryable"].any())
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.frame, self.failures, self._rest)
+
+    def resume(self, client: Any = None) -> pd.DataFrame:
+        """Fetch what is missing and return the whole frame, as the failed call would have.
+
+        `client` goes on where the first one cannot: with a new token, or in another process, since
+        a pickled error leaves its client behind.
+
+        Raises:
+            InvalidParameterError: This error was pickled, so it needs a client.
+            IncompleteError: Part of it failed again.
+        """
+        return self._rest.finish(client)
+
+
+class Rest(Protocol):
+    """What is left of a fetch."""
+
+    def finish(self, client: Any) -> pd.DataFrame:
+        """Fetch it and return the whole frame."""
 
 
 def _rebuild(kind: type[ServiceError], facts: dict[str, object]) -> ServiceError:

@@ -1,244 +1,257 @@
-"""One exchange over HTTP: a request that says who asks and when, an answer that is checked.
+"""One question over HTTP: signed, paced, asked again where that helps, and its answer checked.
 
-Source: "Viewing Backup Records" (request headers, envelope), the API's tables of status codes and
-error codes, and the codes of the gateway in front of it (`APIGW.*`).
+Source: "Viewing Backup Records" (request headers). What is asked again, and how often, is not
+documented: network errors and HTTP 500, 502, 503, 504 a few times, with growing pauses of which a
+random part is waited (full jitter); HTTP 429 and the gateway's 0308 for as long as it takes, all
+together within one deadline.
 """
 
 from __future__ import annotations
 
 import logging
-import re
+import random
 import secrets
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import msgspec
 import requests
+import stamina
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from koodrive_nb import envelope
+from koodrive_nb.clock import Clock, http_date
 from koodrive_nb.errors import (
     AuthenticationError,
     ConnectionFailedError,
-    NotFoundError,
-    ProtocolError,
-    ServerError,
-    ServiceError,
+    KooDriveError,
     ThrottledError,
 )
+from koodrive_nb.pacing import Pace
 from koodrive_nb.settings import is_loopback
+from koodrive_nb.signing import canonical_query
 from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    import threading
+    from collections.abc import Mapping
 
     from requests.auth import AuthBase
 
 _LOG = logging.getLogger("koodrive_nb")
+# stamina logs each retry as a warning, which without a handler would end up in the notebook.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
+
 _TIMEOUT_S = (5.0, 60.0)
-# X-Date may not lie in the future: a few seconds forgive a clock that is slightly fast.
-_BACK_DATED = timedelta(seconds=5)
+_ATTEMPTS = 5
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 20.0
+_LONGEST_RETRY_AFTER_S = 60.0
+_GIVE_UP_AFTER_S = 180.0
 _TRACE_ID_BYTES = 29  # The API wants exactly 58 characters.
-_NOT_FOUND = "13000309"
-# A whole pair, half of one, or any other escape, so that "\\\\ud83d" is not taken for one.
-_ESCAPES = re.compile(
-    rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
-)
-_SHOWN_CHARACTERS = 200
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+    "User-Agent": "koodrive_nb",
+}
 # requests lets some errors of urllib3 and of the standard library through.
 _NO_ANSWER = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, OSError)
+_FOR_GOOD = (requests.exceptions.SSLError, ValueError)
+"""Those that come again: a certificate that is not trusted, an address that cannot be."""
 
 
-class _Envelope(msgspec.Struct):
-    """The outer object of an answer, its rows left as they came."""
+class _Connections:
+    """The pool of connections to one service, with what the environment says about the way there.
 
-    code: int | str | None = None
-    msg: Any = None
-    data: msgspec.Raw = msgspec.Raw(b"")
-    next_cursor: str | None = msgspec.field(default=None, name="nextCursor")
-    error_code: int | str | None = None
-    error_msg: Any = None
-
-
-_ENVELOPE = msgspec.json.Decoder(_Envelope)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the service gave: JSON text (empty where the field was absent), and the next cursor.
-
-    `repaired` counts halves of characters that were replaced, see `_mended`.
+    An adapter and not a session: that would bring ~/.netrc, cookies and redirects along. The proxy
+    may hold a password, so that no listing of attributes leads to it.
     """
 
-    data: bytes
-    next_cursor: str | None
-    source: str
-    trace_id: str
-    repaired: int
+    __slots__ = ("_adapter", "_proxies", "_verify")
+
+    def __init__(self, endpoint: str, max_workers: int) -> None:
+        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=max_workers)
+        environment = requests.Session()
+        # A proxy of the environment cannot reach this machine's own loopback.
+        environment.trust_env = not is_loopback(urlsplit(endpoint).hostname or "")
+        found = environment.merge_environment_settings(endpoint, {}, None, None, None)
+        self._proxies, self._verify = found["proxies"], found["verify"] or True
+
+    def send(self, request: requests.PreparedRequest) -> requests.Response:
+        return self._adapter.send(
+            request, timeout=_TIMEOUT_S, verify=self._verify, proxies=self._proxies
+        )
+
+    def close(self) -> None:
+        self._adapter.close()
 
 
 class Transport:
-    """Sends GET requests to one service for one user, over one pool of connections."""
+    """Sends GET requests to one service, over one pool of connections."""
 
-    def __init__(self, endpoint: str, auth: AuthBase, user_id: str, max_workers: int) -> None:
+    def __init__(self, endpoint: str, auth: AuthBase, max_workers: int) -> None:
+        self.clock = Clock()
         self._endpoint = endpoint
-        self._user_id = user_id
-        self._session = requests.Session()
-        self._session.auth = auth
-        self._session.headers.update({"Accept": "application/json", "User-Agent": "koodrive_nb"})
-        # A proxy of the environment cannot reach this machine's own loopback.
-        self._session.trust_env = not is_loopback(urlsplit(endpoint).hostname or "")
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=max_workers)
-        self._session.mount(endpoint, adapter)
+        self._auth = auth
+        self._pace = Pace()
+        self._connections = _Connections(endpoint, max_workers)
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self._connections.close()
 
-    def get(self, path: str, parameters: Mapping[str, str | int] | None = None) -> Answer:
-        """Ask for a path and return what a successful answer holds.
+    def get(
+        self,
+        path: str,
+        parameters: Mapping[str, str | int] | None = None,
+        *,
+        user_id: str,
+        is_listing: bool = False,
+        stop: threading.Event | None = None,
+    ) -> envelope.Answer:
+        """Ask for a path on behalf of a user and return what a successful answer holds.
+
+        Once `stop` is set, nothing is asked again.
 
         Raises:
             ConnectionFailedError: No answer came.
             ServiceError: The service said no.
             ProtocolError: The answer breaks the contract.
         """
-        trace_id = secrets.token_hex(_TRACE_ID_BYTES)
-        started = time.monotonic()
-        response = self._send(path, parameters, trace_id)
-        status = response.status_code
-        _LOG.debug(
-            "GET %s: HTTP %d, %d bytes, %.0f ms, trace id %s",
-            path,
-            status,
-            len(response.content),
-            1000 * (time.monotonic() - started),
-            trace_id,
-        )
-        if requests.codes.multiple_choices <= status < requests.codes.bad:
-            raise ProtocolError(
-                f"{path} was answered with a redirect (HTTP {status}), which the API does not "
-                "have: check the endpoint."
+        query = canonical_query([(name, str(value)) for name, value in (parameters or {}).items()])
+        target = f"{path}?{query}" if query else path
+        failures = 0
+
+        def pause_s(error: Exception) -> float | bool:
+            nonlocal failures
+            is_stopped = stop is not None and stop.is_set()
+            if is_stopped or not isinstance(error, KooDriveError) or not error.retryable:
+                return False
+            if isinstance(error, ThrottledError):
+                return 0.0  # The pace holds this and all other workers back.
+            failures += 1
+            if failures == _ATTEMPTS:
+                return False
+            if error.retry_after_s is not None:
+                return min(error.retry_after_s, _LONGEST_RETRY_AFTER_S)
+            highest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (failures - 1))
+            return random.uniform(0, highest)  # noqa: S311 -- no secret
+
+        for attempt in stamina.retry_context(on=pause_s, attempts=None, timeout=_GIVE_UP_AFTER_S):
+            with attempt:
+                return self._ask(target, user_id, is_listing=is_listing)
+        raise AssertionError  # pragma: no cover  # the loop returns or raises
+
+    def _ask(self, target: str, user_id: str, *, is_listing: bool) -> envelope.Answer:
+        """Ask, and once more where the refusal can be about the time or the credentials' age."""
+        is_renewed = False
+        while True:
+            turn = self._pace.wait()
+            correction = self.clock.correction
+            request, response, trace_id = self._send(target, user_id)
+            exchange = envelope.Exchange(
+                path=target.partition("?")[0],
+                status=response.status_code,
+                body=response.content,
+                # The sandbox names itself, so that what it made up can never pass for live data.
+                source="sandbox"
+                if response.headers.get("Server", "").startswith("koodrive_nb-sandbox")
+                else "live",
+                trace_id=trace_id,
+                secrets=envelope.secrets_of(request.headers["Authorization"]),
+                retry_after_s=_retry_after_s(response),
             )
-        envelope, repaired = _read(response.content), 0
-        if envelope is None:
-            body, repaired = _mended(response.content)
-            envelope = _read(body) if repaired else None
-        if envelope is None or (envelope.code is None and envelope.error_code is None):
-            if status < requests.codes.bad:
-                raise ProtocolError(
-                    f"{path} was answered with something that is not the API's JSON (HTTP "
-                    f"{status}, {len(response.content)} bytes): check that the endpoint is the "
-                    "KooDrive API and that no proxy or login page answers instead."
-                )
-            envelope = _Envelope()
-        if status != requests.codes.ok or str(envelope.code) != "0":
-            secret = str(response.request.headers.get("Authorization", "")).split(maxsplit=1)[-1:]
-            raise _refusal(status, envelope, path, trace_id, secret)
-        # The sandbox names itself, so that what it made up can never pass for live data.
-        is_sandbox = response.headers.get("Server", "").startswith("koodrive_nb-sandbox")
-        source = "sandbox" if is_sandbox else "live"
-        return Answer(bytes(envelope.data), envelope.next_cursor, source, trace_id, repaired)
+            try:
+                answer = envelope.read(exchange, is_listing=is_listing)
+            except ThrottledError as error:
+                self._pace.refuse(turn, error.retry_after_s)
+                raise
+            except AuthenticationError as error:
+                if not envelope.may_be_stale(error):
+                    raise
+                if not self.clock.explains(correction, response.headers.get("Date")):
+                    if is_renewed or not self._renewed(error, request):
+                        raise
+                    is_renewed = True
+            else:
+                self._pace.accept()
+                return answer
+
+    def _renewed(self, error: AuthenticationError, request: requests.PreparedRequest) -> bool:
+        renew = getattr(self._auth, "renew", None)
+        has_other = bool(renew and renew(request))
+        # 400 without a code may be about the signature's age, which every request has anew.
+        return has_other or error.status == requests.codes.bad
 
     def _send(
-        self, path: str, parameters: Mapping[str, str | int] | None, trace_id: str
-    ) -> requests.Response:
-        headers = {
-            "X-User-Id": self._user_id,
-            "X-Date": f"{datetime.now(UTC) - _BACK_DATED:%Y%m%dT%H%M%SZ}",
-            "X-Traceid": trace_id,
-        }
+        self, target: str, user_id: str
+    ) -> tuple[requests.PreparedRequest, requests.Response, str]:
+        trace_id = secrets.token_hex(_TRACE_ID_BYTES)
+        path = target.partition("?")[0]
+        request = requests.PreparedRequest()
         # What a token callable raises is the caller's own, so it comes through as it is.
-        request = self._session.prepare_request(
-            requests.Request("GET", self._endpoint + path, params=parameters, headers=headers)
+        request.prepare(
+            method="GET",
+            url=self._endpoint + target,
+            headers=_HEADERS
+            | {"X-User-Id": user_id, "X-Date": self.clock.stamp(), "X-Traceid": trace_id},
+            auth=self._auth,
         )
-        proxies = self._session.merge_environment_settings(request.url, {}, None, None, None)
+        started = time.monotonic()
+        reason, is_for_good = "", False
         try:
-            return self._session.send(request, timeout=_TIMEOUT_S, allow_redirects=False, **proxies)
+            response = self._connections.send(request)
+            size = len(response.content)
         except _NO_ANSWER as error:
-            reason = type(error).__name__
+            reason, is_for_good = type(error).__name__, isinstance(error, _FOR_GOOD)
         except BaseException as interruption:  # noqa: BLE001 -- as the next line says
             # Ctrl-C too: frames of requests hold the Authorization header in their variables.
+            interruption.__context__ = None
             raise interruption.with_traceback(None) from None
-        # Raised out here, so that the error drags no such frame along either.
-        raise ConnectionFailedError(
-            f"{path} at {self._endpoint} gave no answer ({reason}): check the endpoint, the "
-            "network and whether the service is up."
-        )
-
-
-def _read(body: bytes) -> _Envelope | None:
-    try:
-        # msgspec does not check the text inside rows that it leaves as they are.
-        body.decode()
-        return _ENVELOPE.decode(body)
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
-        return None
-
-
-def _mended(body: bytes) -> tuple[bytes, int]:
-    """Replace halves of surrogate pairs, as a name has that was cut inside an emoji.
-
-    JSON may escape them, but they are no text; left in, one would cost the whole page.
-    """
-    repaired = 0
-
-    def mend(escape: re.Match[bytes]) -> bytes:
-        nonlocal repaired
-        repaired += escape.lastgroup == "half"
-        return rb"\ufffd" if escape.lastgroup == "half" else escape[0]
-
-    return _ESCAPES.sub(mend, body), repaired
-
-
-def _refusal(
-    status: int, envelope: _Envelope, path: str, trace_id: str, secrets_sent: Sequence[str]
-) -> ServiceError:
-    def told(words: object) -> str:
-        text = str(words)
-        for secret in filter(None, secrets_sent):
-            text = text.replace(secret, "<hidden>")
-        return one_line(text, _SHOWN_CHARACTERS)
-
-    raw_code = envelope.code if envelope.code is not None else envelope.error_code
-    code = None if raw_code is None else told(raw_code)
-    kind, advice = _judge(status, code or "")
-    return kind(
-        status=status,
-        code=code,
-        message=told(envelope.msg or envelope.error_msg or ""),
-        advice=advice,
-        trace_id=trace_id,
-        path=path,
-    )
-
-
-def _judge(status: int, code: str) -> tuple[type[ServiceError], str]:
-    gateway = re.fullmatch(r"APIGW?\.(\d{4})", code)
-    last = gateway[1] if gateway else ""
-    is_known = code.startswith("130")
-    if code == _NOT_FOUND or status == requests.codes.not_found:
-        return NotFoundError, "Check the id, and that it belongs to this user."
-    if status == requests.codes.too_many_requests or last == "0308":
-        return ThrottledError, "Wait, then ask for less at once (max_workers=)."
-    if status >= requests.codes.server_error:
-        return ServerError, "Try again later; if it lasts, report the trace id to the service."
-    if (
-        status in {requests.codes.unauthorized, requests.codes.forbidden}
-        or last in {"0301", "0303", "0307"}
-        # The API answers 400 without a code of its own where authentication does not pass.
-        or (status == requests.codes.bad and not is_known and not gateway)
-    ):
-        return (
-            AuthenticationError,
-            (
-                "Check the access token (it expires, often within the hour), the user id, and this "
-                "machine's clock (at most 15 minutes behind, never ahead)."
+        elapsed_ms = 1000 * (time.monotonic() - started)
+        if reason:
+            _LOG.debug("GET %s: %s, %.0f ms, trace id %s", path, reason, elapsed_ms, trace_id)
+            # Raised out here, so that the error drags no such frame along either.
+            raise self._no_answer(path, reason, is_for_good=is_for_good)
+        secrets_sent = envelope.secrets_of(request.headers["Authorization"])
+        _LOG.debug(
+            "GET %s: HTTP %d, %d bytes, %.0f ms, trace id %s, request id %s",
+            path,
+            response.status_code,
+            size,
+            elapsed_ms,
+            trace_id,
+            one_line(
+                envelope.redacted(response.headers.get("X-Request-Id", "-"), secrets_sent), 64
             ),
         )
-    if code == "13000102":
-        return ServiceError, "Check the parameters."
-    return ServiceError, "Look the code up in the API's table of error codes."
+        return request, response, trace_id
+
+    def _no_answer(self, path: str, reason: str, *, is_for_good: bool) -> ConnectionFailedError:
+        advice = "check the endpoint, the network and whether the service is up."
+        if reason == "SSLError":
+            advice = (
+                "its certificate is not trusted here. For an authority of your own, set "
+                "REQUESTS_CA_BUNDLE to the file with its certificate."
+            )
+        elif reason == "ProxyError":
+            advice = "check the proxy that HTTPS_PROXY names."
+        error = ConnectionFailedError(
+            f"{path} at {self._endpoint} gave no answer ({reason}): {advice}"
+        )
+        error.retryable = not is_for_good
+        return error
+
+
+def _retry_after_s(response: requests.Response) -> float | None:
+    """Read Retry-After, in seconds or as a date, which is compared with the service's own."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    until = http_date(text) if text else None
+    if until is None:
+        return None
+    now = http_date(response.headers.get("Date")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())

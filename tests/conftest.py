@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 import koodrive_nb as kd
+from koodrive_nb import pacing, transport
 
 pytest_plugins = ["pytester"]
 
@@ -21,6 +22,14 @@ def _clean_environment(monkeypatch):
     for name in os.environ:
         if name.startswith("KOODRIVE_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    """Retry as often as ever, without the waiting."""
+    monkeypatch.setattr(transport, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(transport, "_GIVE_UP_AFTER_S", 1.0)
+    monkeypatch.setattr(pacing, "_FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture(scope="session")
@@ -71,12 +80,17 @@ class Service:
                 query = {name: values[0] for name, values in parse_qs(parts.query).items()}
                 asked = Asked(parts.path, query, dict(self.headers))
                 service.asked.append(asked)
-                answer = service.answer(asked)
+                try:
+                    answer = service.answer(asked)
+                except ConnectionError:
+                    self.close_connection = True
+                    return
                 body = answer.body
                 if not isinstance(body, bytes):
                     body = json.dumps(body).encode()
-                self.send_response(answer.status)
-                headers = {"Content-Type": "application/json"} | answer.headers
+                self.send_response_only(answer.status)
+                usual = {"Content-Type": "application/json", "Date": self.date_time_string()}
+                headers = usual | answer.headers
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
@@ -104,7 +118,8 @@ class Service:
         """Answer listings with one page of raw JSON rows for a module, and none for the others."""
 
         def answer(asked):
-            mine = rows if asked.query.get("moduleCode") == module else []
+            is_mine = asked.query.get("moduleCode") == module and "deviceId" not in asked.query
+            mine = rows if is_mine else []
             data = b",".join(
                 row if isinstance(row, bytes) else json.dumps(row).encode() for row in mine
             )

@@ -26,8 +26,8 @@ def test_every_request_says_who_asks_and_when(service):
 @pytest.mark.parametrize(
     ("status", "body", "kind", "says"),
     [
-        (401, {"code": 401, "msg": "who?"}, kd.AuthenticationError, "access token"),
-        (403, b"<html>no</html>", kd.AuthenticationError, "access token"),
+        (401, {"code": 401, "msg": "who?"}, kd.AuthenticationError, "credentials"),
+        (403, b"<html>no</html>", kd.AuthenticationError, "credentials"),
         (
             401,
             {"error_code": "APIGW.0301", "error_msg": "Incorrect"},
@@ -55,7 +55,7 @@ def test_a_refusal_becomes_an_error_that_says_what_to_do(service, status, body, 
         client.record("1")
     assert type(caught.value) is kind
     assert caught.value.status == status
-    assert caught.value.trace_id == service.asked[0].headers["X-Traceid"]
+    assert caught.value.trace_id == service.asked[-1].headers["X-Traceid"]
 
 
 @pytest.mark.parametrize("code", [0, "0"], ids=["integer", "text"])
@@ -151,12 +151,12 @@ def test_netrc_plays_no_part(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(netrc))
     sent = []
 
-    def note(session, request, **options):
+    def note(adapter, request, **options):
         sent.append(request.headers["Authorization"])
-        raise requests.ConnectionError
+        raise requests.exceptions.InvalidURL
 
     # Where the environment counts, which it does not for loopback.
-    monkeypatch.setattr(requests.Session, "send", note)
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", note)
     client = kd.connect(endpoint="https://koodrive.example", auth=kd.TokenAuth(TOKEN), user_id="42")
     with client, pytest.raises(kd.ConnectionFailedError):
         client.devices()
