@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from koodrive_nb import analysis, charts, sandbox
-    from koodrive_nb.auth import TokenAuth
+    from koodrive_nb.auth import AppAuth, TokenAuth
     from koodrive_nb.client import Client
     from koodrive_nb.columns import schema
     from koodrive_nb.connection import connect
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         AuthenticationError,
         ConfigurationError,
         ConnectionFailedError,
+        IncompleteError,
         InvalidParameterError,
         KooDriveError,
         NotFoundError,
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
     from koodrive_nb.streams import ledger
 
 __all__ = [
+    "AppAuth",
     "AuthenticationError",
     "Client",
     "ConfigurationError",
     "ConnectionFailedError",
+    "IncompleteError",
     "InvalidParameterError",
     "KooDriveError",
     "NotFoundError",
@@ -54,6 +57,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AppAuth": "auth",
     "TokenAuth": "auth",
     "Client": "client",
     "connect": "connection",

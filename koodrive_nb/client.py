@@ -1,55 +1,42 @@
-"""One user's account: a record, all records, the devices; each as a DataFrame."""
+"""A user's account: records, devices, files, scopes, settings; each as a DataFrame."""
 
 from __future__ import annotations
 
 import html
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn, Self
 
-import msgspec
-import pandas as pd
-
-from koodrive_nb import decode, settings
-from koodrive_nb.columns import MAX_PAGE_SIZE, MODULES
-from koodrive_nb.errors import InvalidParameterError, NotFoundError, ProtocolError
-from koodrive_nb.streams import ATTRS, Stream, keep
-from koodrive_nb.transport import Transport
+from koodrive_nb import settings
+from koodrive_nb.calls import Account
+from koodrive_nb.columns import MODULES
+from koodrive_nb.device_labels import DeviceLabels
+from koodrive_nb.errors import ConfigurationError, InvalidParameterError
+from koodrive_nb.fetching import Fetch
+from koodrive_nb.jobs import Job, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterable
+    from typing import Literal
 
-    import pyarrow as pa
+    import pandas as pd
 
-    from koodrive_nb.transport import Answer
-
-_BASE = "/koodrive/ose/v1/backup"
-# Rows are decoded this many at a time, so that a long listing is never held as JSON text.
-_CHUNK_ROWS = 5_000
-_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+    from koodrive_nb.jobs import Job, Service
 
 
 class Client:
     """One user's account at the service; `kd.connect` makes one.
 
-    Frames have the columns of `kd.schema("records")` and `kd.schema("devices")`; `kd.ledger(frame)`
-    tells how a frame was fetched.
+    Frames have the columns of `kd.schema(...)`; `kd.ledger(frame)` tells how a frame was fetched.
+    A call that brings several pages or parts takes `errors`: with "raise", a part that failed makes
+    it raise `IncompleteError`, which keeps the others; with "collect" it returns these others, and
+    their ledger, and every chart of them, says that they are incomplete.
     """
 
-    def __init__(
-        self,
-        found: settings.Settings,
-        *,
-        source: str = "live",
-        max_workers: int,
-        clock: Callable[[], datetime] | None,
-    ) -> None:
+    def __init__(self, found: settings.Settings, service: Service) -> None:
         self._settings = found
-        self._source = source
-        self._max_workers = max_workers
-        self._clock = clock or (lambda: datetime.now(UTC))
-        self._transport = Transport(found.endpoint, found.auth, found.user_id, max_workers)
+        self._service = service
+        self._account = Account(service.source, found.user_id)
 
     def record(self, record_id: str) -> pd.DataFrame:
         """Fetch one backup record, a frame of one row.
@@ -60,63 +47,78 @@ class Client:
             InvalidParameterError: The id is empty, not text, or not fit for a path.
             NotFoundError: This user has no such record.
         """
-        settings.checked_id(record_id, "record id")
-        path = f"{_BASE}/record/{record_id}"
-        stream = self._stream("records")
-        answer = self._transport.get(path)
-        if answer.data in {b"", b"null"}:
-            raise NotFoundError(
-                status=200,
-                code="0",
-                message="no data",
-                advice="Check the id, and that it belongs to this user.",
-                trace_id=answer.trace_id,
-                path=path,
-            )
-        self._note(stream, answer, "single answer")
-        table = decode.read_rows([answer.data], stream)
-        if table["record_id"].to_pylist() != [record_id]:
-            raise ProtocolError(
-                f"{path} was answered with something else than that record: report it to the "
-                "service."
-            )
-        return _frame([(stream, [table])], "records")
+        job = self._account.record(settings.checked_id(record_id, "record id"))
+        job.run(self._service, threading.Event())
+        return self._fetch("records", [job], ids=[record_id])
 
-    def records(self, module: str | None = None, device_id: str | None = None) -> pd.DataFrame:
+    def records_by_id(
+        self, record_ids: Iterable[str], *, errors: Literal["raise", "collect"] = "raise"
+    ) -> pd.DataFrame:
+        """Fetch many backup records by their ids, in the order and as often as asked for.
+
+        Source: "Viewing Backup Records", GET /koodrive/ose/v1/backup/record/{recordId}.
+
+        Raises:
+            InvalidParameterError: An id is empty, not text, or not fit for a path.
+            IncompleteError: Some records do not exist, or could not be fetched.
+        """
+        if isinstance(record_ids, str):
+            raise InvalidParameterError(
+                "records_by_id() takes a list of ids; for one, use record()."
+            )
+        ids = [
+            settings.checked_id(record_id, f"record id at position {place}")
+            for place, record_id in enumerate(record_ids)
+        ]
+        return self._fetch(
+            "records",
+            [self._account.record(each) for each in dict.fromkeys(ids)],
+            errors=errors,
+            ids=ids,
+        )
+
+    def records(
+        self,
+        module: str | None = None,
+        device_id: str | None = None,
+        *,
+        max_pages: int | None = None,
+        errors: Literal["raise", "collect"] = "raise",
+    ) -> pd.DataFrame:
         """Fetch every backup record of this user: all pages of all modules, or of one.
 
         `module` is a code or a label: 100 folder, 101 album, 102 address_book. `device_id` keeps
-        one device's records. Order: `create_time`, `record_id`.
+        one device's records. Order: `create_time`, `record_id`. Where records do not name their
+        device, it is learnt from listings by device (`device_source` is query). `max_pages` takes a
+        look at the first pages of each module: the frame is then marked incomplete where there is
+        more, and devices are not looked up.
 
         Source: "Listing Backup Records", GET /koodrive/ose/v1/backup/record.
 
         Raises:
-            InvalidParameterError: There is no such module, or the device id is not fit.
-            ConnectionFailedError: A page got no answer; nothing partial is returned.
-            ServiceError: The service refused a page.
-            ProtocolError: A cursor came twice, or a page is not what the API documents.
+            InvalidParameterError: There is no such module, or an argument is not fit.
+            IncompleteError: Part of it failed.
+            ConnectionFailedError: Nothing came, since the service did not answer.
+            ServiceError: Nothing came, since the service refused.
+            ProtocolError: Nothing came, since the answers are not what the API documents.
         """
-        codes = list(MODULES) if module is None else [_module_code(module)]
-        query = (
-            {} if device_id is None else {"deviceId": settings.checked_id(device_id, "device id")}
+        if max_pages is not None and (
+            not isinstance(max_pages, int) or isinstance(max_pages, bool) or max_pages < 1
+        ):
+            raise InvalidParameterError("max_pages= takes a whole number from 1.")
+        codes = _codes(module)
+        if device_id is not None:
+            settings.checked_id(device_id, "device id")
+        jobs = [
+            self._account.records(
+                code, device_id, is_filtered=module is not None, max_pages=max_pages
+            )
+            for code in codes
+        ]
+        labels = DeviceLabels(self._account, device_id)
+        return self._fetch(
+            "records", jobs, errors=errors, labels=labels if max_pages is None else None
         )
-        stop = threading.Event()
-
-        def fetch(code: str) -> tuple[Stream, list[pa.Table]]:
-            try:
-                return self._listing(code, query, stop)
-            except BaseException:
-                stop.set()
-                raise
-
-        with ThreadPoolExecutor(min(self._max_workers, len(codes))) as pool:
-            try:
-                parts = [future.result() for future in [pool.submit(fetch, code) for code in codes]]
-            except BaseException:
-                # Ctrl-C arrives here: without the sign, leaving the pool would wait for all pages.
-                stop.set()
-                raise
-        return _frame(parts, "records")
 
     def devices(self) -> pd.DataFrame:
         """Fetch the devices bound to this user, those that never backed up included.
@@ -128,61 +130,125 @@ class Client:
             ServiceError: The service said no.
             ProtocolError: The answer breaks the contract.
         """
-        stream = self._stream("devices")
-        answer = self._transport.get(f"{_BASE}/device")
-        self._note(stream, answer, "single answer")
-        rows = _rows(answer.data, "device")
-        return _frame([(stream, [decode.read_rows(rows, stream)])], "devices")
+        job = self._account.devices()
+        job.run(self._service, threading.Event())
+        return self._fetch("devices", [job])
 
-    def _listing(
-        self, code: str, query: Mapping[str, str], stop: threading.Event
-    ) -> tuple[Stream, list[pa.Table]]:
-        stream = self._stream("records", MODULES[code])
-        tables: list[pa.Table] = []
-        waiting: list[bytes] = []
-        seen: set[str] = set()
-        parameters: dict[str, str | int] = {
-            "moduleCode": code,
-            "pageSize": MAX_PAGE_SIZE,
-            **query,
-        }
-        while not stop.is_set():
-            answer = self._transport.get(f"{_BASE}/record", parameters)
-            self._note(stream, answer, "not yet")
-            waiting += _rows(answer.data, "record")
-            cursor = answer.next_cursor
-            if not cursor or len(waiting) >= _CHUNK_ROWS:
-                tables.append(decode.read_rows(waiting, stream))
-                waiting = []
-            if not cursor:
-                stream.ended = "no cursor"
-                break
-            if cursor in seen:
-                raise ProtocolError(
-                    f"The listing of module {stream.module} gave a cursor twice on page "
-                    f"{stream.pages}: it would never end. Nothing partial is returned; try again, "
-                    "and report it to the service if it lasts."
-                )
-            seen.add(cursor)
-            parameters["cursor"] = cursor
-        return stream, tables
+    def files(
+        self, record_id: str, *, errors: Literal["raise", "collect"] = "raise"
+    ) -> pd.DataFrame:
+        """Fetch the files of one backup record, sizes in bytes.
 
-    def _stream(self, dataset: str, module: str | None = None) -> Stream:
-        now = pd.Timestamp(self._clock())
-        now = now.tz_localize("UTC") if now.tzinfo is None else now.tz_convert("UTC")
-        return Stream(
-            self._source, self._settings.user_id, dataset, module, now.floor("ms").as_unit("ms")
+        Source: "Listing Backup Files", GET /koodrive/ose/v1/backup/record/{recordId}/files.
+
+        Raises:
+            InvalidParameterError: The id is empty, not text, or not fit for a path.
+            NotFoundError: This user has no such record.
+            IncompleteError: A page failed after others had come.
+        """
+        job = self._account.files(settings.checked_id(record_id, "record id"))
+        return self._fetch("files", [job], errors=errors)
+
+    def scopes(
+        self,
+        device_id: str,
+        module: str | None = None,
+        *,
+        errors: Literal["raise", "collect"] = "raise",
+    ) -> pd.DataFrame:
+        """Fetch what a device backs up: its folders and where they go, of all modules or of one.
+
+        Source: "Listing Backup Scopes", GET /koodrive/ose/v1/backup/device/{deviceId}/scope.
+
+        Raises:
+            InvalidParameterError: There is no such module, or the device id is not fit.
+            NotFoundError: This user has no such device.
+            IncompleteError: Part of it failed.
+        """
+        settings.checked_id(device_id, "device id")
+        jobs = [
+            self._account.scopes(device_id, code, is_filtered=module is not None)
+            for code in _codes(module)
+        ]
+        return self._fetch("scopes", jobs, errors=errors)
+
+    def configs(
+        self,
+        device_id: str,
+        module: str | None = None,
+        *,
+        errors: Literal["raise", "collect"] = "raise",
+    ) -> pd.DataFrame:
+        """Fetch the backup settings of a device, of all modules or of one.
+
+        Source: "Listing Configurations", GET /koodrive/ose/v1/backup/device/{deviceId}/configs.
+
+        Raises:
+            InvalidParameterError: There is no such module, or the device id is not fit.
+            NotFoundError: This user has no such device.
+            IncompleteError: Part of it failed.
+        """
+        settings.checked_id(device_id, "device id")
+        jobs = [
+            self._account.configs(device_id, code, is_filtered=module is not None)
+            for code in _codes(module)
+        ]
+        return self._fetch("configs", jobs, errors=errors)
+
+    def for_user(self, user_id: str) -> Client:
+        """Give a client for another user of the same service, over the same connections.
+
+        Raises:
+            ConfigurationError: This client has a token, which sees only the user it was given to.
+            InvalidParameterError: The user id is empty, not text, or not fit for a header.
+        """
+        settings.checked_id(user_id, "user id")
+        if self._kind() != "app" and user_id != self._settings.user_id:
+            raise ConfigurationError(
+                "An access token sees only the user that it was given to: connect with "
+                "auth=kd.AppAuth(...) to see others."
+            )
+        found = replace(
+            self._settings,
+            user_id=user_id,
+            origins={**self._settings.origins, "user_id": "for_user()"},
         )
+        return Client(found, self._service)
 
-    def _note(self, stream: Stream, answer: Answer, ended: str) -> None:
-        stream.source = "sandbox" if "sandbox" in {answer.source, self._source} else "live"
-        stream.pages += 1
-        stream.coerced += answer.repaired
-        stream.ended = ended
+    def _fetch(
+        self,
+        dataset: str,
+        jobs: list[Job],
+        *,
+        errors: str = "raise",
+        ids: list[str] | None = None,
+        labels: DeviceLabels | None = None,
+    ) -> pd.DataFrame:
+        if errors not in {"raise", "collect"}:
+            raise InvalidParameterError('errors= takes "raise" or "collect".')
+        fetch = Fetch(dataset, self._settings.user_id, jobs, errors, ids, labels)
+        return fetch.run(self._service)
+
+    def _service_for(self, user_id: str, source: str) -> Service:
+        """Give what a fetch of that user at that service can go on with.
+
+        Raises:
+            InvalidParameterError: This client reaches another service, or another user only.
+        """
+        other_user = self._kind() != "app" and user_id != self._settings.user_id
+        if source != self._service.source or other_user:
+            raise InvalidParameterError(
+                f"The fetch is of user {user_id} at the {source} service: resume it with a client "
+                "for that."
+            )
+        return self._service
+
+    def _kind(self) -> str:
+        return str(getattr(self._settings.auth, "kind", type(self._settings.auth).__name__))
 
     def close(self) -> None:
         """Close the connections."""
-        self._transport.close()
+        self._service.transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -192,16 +258,16 @@ class Client:
 
     def _facts(self) -> dict[str, str]:
         found = self._settings
-        facts = {"source": self._source, "user_id": found.user_id}
-        if self._source == "live":  # The sandbox's port changes with every start.
+        facts = {"source": self._service.source, "user_id": found.user_id}
+        if self._service.source == "live":  # The sandbox's port changes with every start.
             facts["endpoint"] = found.endpoint
-        return facts | {"auth": getattr(found.auth, "kind", type(found.auth).__name__)}
+        return facts | {"auth": self._kind()}
 
     def __repr__(self) -> str:
         return f"Client({', '.join(f'{name}={value!r}' for name, value in self._facts().items())})"
 
     def _repr_html_(self) -> str:
-        origins = {} if self._source == "sandbox" else self._settings.origins
+        origins = {} if self._service.source == "sandbox" else self._settings.origins
         rows = "".join(
             f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
             f"<td style='text-align:left'>{html.escape(value)}</td>"
@@ -217,28 +283,12 @@ class Client:
         )
 
 
-def _frame(parts: list[tuple[Stream, list[pa.Table]]], dataset: str) -> pd.DataFrame:
-    frame = decode.to_frame(parts, dataset)
-    frame.attrs[ATTRS] = keep([stream for stream, _ in parts])
-    return frame
-
-
-def _rows(data: bytes, what: str) -> list[bytes]:
-    if data == b"null":
-        return []
-    try:
-        return [bytes(row) for row in _ROWS.decode(data)]
-    except msgspec.DecodeError:
-        raise ProtocolError(
-            f"The {what} listing did not bring an array of rows: check that the endpoint is the "
-            "KooDrive API."
-        ) from None
-
-
-def _module_code(module: object) -> str:
+def _codes(module: object) -> list[str]:
+    if module is None:
+        return list(MODULES)
     by_label = {label: code for code, label in MODULES.items()}
     if isinstance(module, str) and (module in MODULES or module in by_label):
-        return by_label.get(module, module)
+        return [by_label.get(module, module)]
     known = ", ".join(f"{code} {label}" for code, label in MODULES.items())
     raise InvalidParameterError(
         f"There is no module {module!r}: pass the code or the label as text ({known})."

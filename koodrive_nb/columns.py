@@ -3,7 +3,9 @@
 One table per dataset drives decoding, empty frames, the README and the sandbox. Nothing in it is
 derived by rule: a field of the API maps to the column that its row names.
 
-Source: "Viewing Backup Records" (BackupRecord, DeviceEntity) and "Listing Bound Devices".
+Source: "Viewing Backup Records" (BackupRecord, DeviceEntity), "Listing Bound Devices", "Listing
+Backup Files" (BackupFile), "Listing Backup Scopes" (ScopeInfo), "Listing Configurations"
+(ConfigInfo).
 """
 
 from __future__ import annotations
@@ -76,6 +78,8 @@ def _device_columns(prefix: str) -> tuple[Column, ...]:
 
 
 _USER_ID = Column("user_id", "string", "The X-User-Id it was asked for")
+_MODULE = Column("module", "category", "What is backed up", values=(*MODULES.values(), UNKNOWN))
+_MODULE_CODE = Column("module_code", "string", "100, 101 or 102", "moduleCode", digits=True)
 _PROVENANCE = (
     Column("extra", "string", "Fields unknown here and values that did not fit, as JSON text"),
     Column("source", "category", "Which service answered", values=SOURCES),
@@ -86,7 +90,7 @@ DATASETS: Mapping[str, tuple[Column, ...]] = {
     "records": (
         _USER_ID,
         Column("record_id", "string", "Backup record id", "recordId", digits=True),
-        Column("module", "category", "What is backed up", values=(*MODULES.values(), UNKNOWN)),
+        _MODULE,
         Column("status", "category", "What the API says", values=(*STATUSES.values(), UNKNOWN)),
         Column("create_time", "time", "When the backup was created", "createTime", "UTC"),
         Column("end_time", "time", "When it ended; missing while it is open", "endTime", "UTC"),
@@ -98,17 +102,64 @@ DATASETS: Mapping[str, tuple[Column, ...]] = {
             "Where the device came from: the record itself, a query by device, or nowhere",
             values=DEVICE_SOURCES,
         ),
-        Column("module_code", "string", "100, 101 or 102", "moduleCode", digits=True),
+        _MODULE_CODE,
         Column("status_code", "Int64", "0, 1 or 2", "status"),
         Column("version", "Int64", "Carried through; the API does not explain it", "version"),
         Column("properties", "string", "What the client wrote, JSON text as sent", "properties"),
         *_PROVENANCE,
     ),
     "devices": (_USER_ID, *_device_columns(""), *_PROVENANCE),
+    "files": (
+        _USER_ID,
+        Column("record_id", "string", "The backup record it was asked for"),
+        Column("file_id", "string", "File id", "fileId", digits=True),
+        Column("file_name", "string", "File name", "fileName"),
+        Column("size_bytes", "Int64", "File size", "size", "bytes"),
+        Column("create_time", "time", "When the file was created", "createTime", "UTC"),
+        Column("sha256", "string", "Fingerprint of the file", "sha256"),
+        Column("description", "string", "What the client wrote", "description"),
+        *_PROVENANCE,
+    ),
+    "scopes": (
+        _USER_ID,
+        Column("device_id", "string", "The device it was asked for"),
+        _MODULE,
+        Column("scope_id", "string", "Scope id", "scopeId", digits=True),
+        Column("local_path", "string", "What is backed up, on the device", "localPath"),
+        Column("target_folder_path", "string", "Where it goes, in KooDrive", "targetFolderPath"),
+        Column("create_time", "time", "When the scope was added", "createTime", "UTC"),
+        _MODULE_CODE,
+        *_PROVENANCE,
+    ),
+    "configs": (
+        _USER_ID,
+        Column("device_id", "string", "Device id", "deviceId", digits=True),
+        _MODULE,
+        Column("config_name", "string", "Name of the setting", "configName"),
+        Column("config_value", "string", "Its value", "configValue"),
+        Column("description", "string", "What it is for", "description"),
+        _MODULE_CODE,
+        *_PROVENANCE,
+    ),
 }
 
-KEYS: Mapping[str, str] = {"records": "record_id", "devices": "device_id"}
-"""The column that tells one row of a dataset from another."""
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "records": ("record_id",),
+    "devices": ("device_id",),
+    "files": ("file_id",),
+    "scopes": ("scope_id",),
+    "configs": ("module_code", "config_name"),
+}
+"""The columns that tell one row of a dataset from another; without the last, a row is unusable."""
+
+ORDERS: Mapping[str, tuple[str, ...]] = {
+    "records": ("create_time", "record_id"),
+    "devices": ("device_create_time", "device_id"),
+    "files": ("create_time", "file_id"),
+    "scopes": ("module_code", "create_time", "scope_id"),
+    "configs": ("module_code", "config_name"),
+}
+"""The columns that the rows of a dataset are sorted by."""
 
 
 def columns(dataset: str) -> tuple[Column, ...]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from koodrive_nb import settings
-from koodrive_nb.auth import TokenAuth
+from koodrive_nb.auth import AppAuth
 from koodrive_nb.client import Client
 from koodrive_nb.errors import ConfigurationError, InvalidParameterError
+from koodrive_nb.jobs import Service
+from koodrive_nb.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,14 +25,17 @@ def connect(  # noqa: PLR0913 -- each is a setting of its own, and keyword-only
     auth: AuthBase | None = None,
     user_id: str | None = None,
     max_workers: int = 8,
+    progress: bool | None = None,
     clock: Callable[[], datetime] | None = None,
 ) -> Client:
     """Connect to the KooDrive service, or to the sandbox that needs no account.
 
-    With "live", what is not passed comes from KOODRIVE_ENDPOINT, KOODRIVE_USER_ID and
-    KOODRIVE_TOKEN. With "sandbox", an embedded service answers with a synthetic fleet, as of a
-    fixed instant; `user_id="crowd"` is its user with a million records. Nothing is sent yet.
-    `max_workers` bounds the requests under way at once; `clock` gives the `fetched_at` of rows.
+    With "live", what is not passed comes from KOODRIVE_ENDPOINT, KOODRIVE_USER_ID, and
+    KOODRIVE_TOKEN or KOODRIVE_APP_ID with KOODRIVE_APP_SECRET. With "sandbox", an embedded service
+    answers with a synthetic fleet, as of a fixed instant; `user_id="crowd"` is its user with a
+    million records. Nothing is sent yet. `max_workers` bounds the requests under way at once.
+    `progress` shows a bar for what lasts over a second; left out, it does so in a terminal and in a
+    notebook that somebody works in. `clock` gives the `fetched_at` of rows.
 
     Raises:
         ConfigurationError: A setting is missing or unfit, or the sandbox is not installed.
@@ -44,29 +49,35 @@ def connect(  # noqa: PLR0913 -- each is a setting of its own, and keyword-only
                 "The sandbox brings its own endpoint and credentials: leave endpoint= and auth= "
                 'out, or leave "sandbox" out to reach the live service.'
             )
-        return _connect_sandbox(user_id, max_workers, clock)
-    if service != "live":
+        found = _sandbox_settings(user_id)
+        clock = clock or _sandbox_now
+    elif service == "live":
+        found = settings.resolve(endpoint=endpoint, auth=auth, user_id=user_id)
+    else:
         raise InvalidParameterError(
             # What was passed may be a token, so it is not repeated.
             'connect() takes "live" or "sandbox"; endpoint= takes an address, auth= a token.'
         )
-    found = settings.resolve(endpoint=endpoint, auth=auth, user_id=user_id)
-    return Client(found, max_workers=max_workers, clock=clock)
+    transport = Transport(found.endpoint, found.auth, max_workers)
+    return Client(found, Service(transport, service, max_workers, clock, progress))
 
 
-def _connect_sandbox(
-    user_id: str | None, max_workers: int, clock: Callable[[], datetime] | None
-) -> Client:
+def _sandbox_settings(user_id: str | None) -> settings.Settings:
     try:
         from koodrive_nb import sandbox  # noqa: PLC0415 -- an optional extra
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"The sandbox needs {error.name}: pip install 'koodrive_nb[sandbox]'"
         ) from None
-    service = sandbox.shared()
-    found = settings.resolve(
-        endpoint=service.endpoint,
-        auth=TokenAuth(service.token),
+    running = sandbox.shared()
+    return settings.resolve(
+        endpoint=running.endpoint,
+        auth=AppAuth(running.app_id, running.app_secret),
         user_id=sandbox.DEFAULT_USER if user_id is None else user_id,
     )
-    return Client(found, source="sandbox", max_workers=max_workers, clock=clock or sandbox.as_of)
+
+
+def _sandbox_now() -> datetime:
+    from koodrive_nb import sandbox  # noqa: PLC0415 -- an optional extra
+
+    return sandbox.as_of()

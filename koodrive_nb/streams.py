@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypedDict
 
 import pandas as pd
 
+from koodrive_nb.columns import STRING, TIME
 from koodrive_nb.errors import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -16,37 +17,81 @@ if TYPE_CHECKING:
 ATTRS = "koodrive"
 """The key in `DataFrame.attrs`. pandas copies attrs deeply, so only plain values go there."""
 
+_COMPLETE = ("no cursor", "single answer", "filter ignored")
+
 _kept: dict[str, tuple[Stream, ...]] = {}
 _MOST_KEPT = 10_000
 
 
+class Failure(TypedDict):
+    """A part of a fetch that did not come, in plain values."""
+
+    user_id: str
+    what: str
+    error: str
+    retryable: bool
+    retry_after_s: float | None
+
+
 @dataclass(slots=True)
 class Stream:
-    """One listing, or one single answer: what was asked, and what came of it."""
+    """One listing, or one single answer: what was asked, and what came of it.
+
+    `given` are values that the rows do not carry, since they were in the question; `labels` marks
+    a listing that was read only to learn the device of records.
+    """
 
     source: str
     user_id: str
     dataset: str
-    module: str | None
-    fetched_at: pd.Timestamp
+    module: str | None = None
+    given: dict[str, str] = field(default_factory=dict)
+    labels: bool = False
+    fetched_at: pd.Timestamp | None = None
     pages: int = 0
     rows: int = 0
     duplicates: int = 0
     coerced: int = 0
     ended: str = "not started"
     set_aside: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
     @property
     def is_complete(self) -> bool:
         """Whether the service said that there is no more."""
-        return self.ended in {"no cursor", "single answer"}
+        return self.ended in _COMPLETE
+
+    def begin_again(self) -> None:
+        """Forget what came so far."""
+        self.pages = self.rows = self.duplicates = self.coerced = 0
+        self.ended = "not started"
+        self.set_aside.clear()
+
+
+def merged(streams: Sequence[Stream]) -> Stream:
+    """Add streams of one kind up, so that a question for each of many ids is one line."""
+    first = streams[0]
+    times = [stream.fetched_at for stream in streams if stream.fetched_at is not None]
+    return replace(
+        first,
+        given={},
+        fetched_at=min(times, default=None),
+        pages=sum(stream.pages for stream in streams),
+        rows=sum(stream.rows for stream in streams),
+        duplicates=sum(stream.duplicates for stream in streams),
+        coerced=sum(stream.coerced for stream in streams),
+        ended=next((stream.ended for stream in streams if not stream.is_complete), first.ended),
+        set_aside=[text for stream in streams for text in stream.set_aside],
+        failures=[failure for stream in streams for failure in stream.failures],
+    )
 
 
 def keep(streams: Sequence[Stream]) -> dict[str, object]:
     """Remember how a frame was fetched and give what belongs into its `attrs`."""
     # attrs travel in Parquet files and pickles: a counter would name another process's fetch.
     identity = secrets.token_hex(8)
-    _kept[identity] = tuple(streams)
+    # What comes later, when a fetch goes on, is not of this frame.
+    _kept[identity] = tuple(merged([stream]) for stream in streams)
     if len(_kept) > _MOST_KEPT:
         del _kept[next(iter(_kept))]
     return {
@@ -62,7 +107,9 @@ def ledger(frame: pd.DataFrame) -> pd.DataFrame:
     Columns: `source`, `user_id`, `dataset`, `module`, `pages` and `rows` received, `duplicates`
     dropped, `set_aside` (rows without a usable id; their text is in `attrs["set_aside"]`),
     `coerced` (values that were bent to fit, such as a time without a zone taken as UTC), `ended`
-    (why the stream ended), `complete`, `fetched_at`.
+    (why the stream ended), `complete`, `fetched_at`. What failed is in `attrs["failures"]`, a
+    list of dicts. The dataset "device labels" is a listing by device, read to learn which device
+    records belong to that do not say so.
 
     Raises:
         InvalidParameterError: The frame no longer says where it came from. pandas drops that when
@@ -75,21 +122,23 @@ def ledger(frame: pd.DataFrame) -> pd.DataFrame:
             "client returned, in the same session, before it is joined with another."
         )
     streams = _kept[identity]
+    told = ("source", "user_id", "dataset", "module")
     table = pd.DataFrame(
-        {
-            "source": [stream.source for stream in streams],
-            "user_id": [stream.user_id for stream in streams],
-            "dataset": [stream.dataset for stream in streams],
-            "module": [stream.module for stream in streams],
-            "pages": [stream.pages for stream in streams],
-            "rows": [stream.rows for stream in streams],
-            "duplicates": [stream.duplicates for stream in streams],
+        {name: pd.Series([getattr(one, name) for one in streams], dtype=STRING) for name in told}
+        | {
+            name: [getattr(one, name) for one in streams]
+            for name in ("pages", "rows", "duplicates")
+        }
+        | {
             "set_aside": [len(stream.set_aside) for stream in streams],
             "coerced": [stream.coerced for stream in streams],
-            "ended": [stream.ended for stream in streams],
+            "ended": pd.Series([stream.ended for stream in streams], dtype=STRING),
             "complete": [stream.is_complete for stream in streams],
-            "fetched_at": [stream.fetched_at for stream in streams],
+            "fetched_at": pd.Series([stream.fetched_at for stream in streams], dtype=TIME),
         }
     )
+    labels = [stream.labels for stream in streams]
+    table["dataset"] = table["dataset"].mask(pd.Series(labels), "device labels")
+    table.attrs["failures"] = [failure for stream in streams for failure in stream.failures]
     table.attrs["set_aside"] = [text for stream in streams for text in stream.set_aside]
     return table

@@ -24,9 +24,10 @@ def test_the_column_table_is_up_to_date():
     assert stored == printed, "put what `koodrive-nb schema records` prints between the comments"
 
 
-def test_the_python_example_runs(capsys):
-    (example,) = fenced("python")
-    exec(compile(example, "README.md", "exec"), {})
+def test_the_python_examples_run_one_after_the_other(capsys):
+    names = {}
+    for example in fenced("python"):
+        exec(compile(example, "README.md", "exec"), names)
     assert capsys.readouterr().out == ""
 
 

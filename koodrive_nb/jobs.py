@@ -1,0 +1,254 @@
+"""What is asked of the service for one frame: each listing to its end, several at once.
+
+A job keeps all that it has and all that it still wants in plain values, so that it can go on after
+a failure, also in another process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+import msgspec
+import pandas as pd
+
+from koodrive_nb import decode, envelope, progress, workers
+from koodrive_nb.errors import (
+    AuthenticationError,
+    KooDriveError,
+    NotFoundError,
+    ProtocolError,
+    ServiceError,
+)
+from koodrive_nb.text import one_line
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    import pyarrow as pa
+
+    from koodrive_nb.streams import Failure, Stream
+    from koodrive_nb.transport import Transport
+
+# Rows are decoded this many at a time, so that a long listing is never held as JSON text.
+_CHUNK_ROWS = 10_000
+# The longest listings have millions of rows; one that gives fresh cursors for ever has no end.
+_MOST_PAGES = 100_000
+_MOST_EMPTY_PAGES = 1_000
+_ERROR_CHARACTERS = 300
+
+
+class _Named(msgspec.Struct):
+    id: int | str | None = msgspec.field(default=None, name="recordId")
+
+
+_NAMED = msgspec.json.Decoder(_Named)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The service as a client reaches it. `source` is what the client was connected to."""
+
+    transport: Transport
+    source: str
+    max_workers: int
+    clock: Callable[[], datetime] | None
+    progress: bool | None
+
+    def now(self) -> pd.Timestamp:
+        """Tell the time that rows are stamped with, in UTC and whole milliseconds."""
+        now = pd.Timestamp((self.clock or self.transport.clock.now)())
+        now = now.tz_localize(UTC) if now.tzinfo is None else now.tz_convert(UTC)
+        return now.floor("ms").as_unit("ms")
+
+
+@dataclass(slots=True)
+class Job:
+    """One listing, or one single answer: what to ask, and what came so far.
+
+    `what` names it in messages. `expected` are values that every row must have where it has any.
+    """
+
+    stream: Stream
+    what: str
+    path: str
+    parameters: dict[str, str | int] = field(default_factory=dict)
+    record_id: str | None = None
+    expected: dict[str, str] = field(default_factory=dict)
+    max_pages: int | None = None
+    tables: list[pa.Table] = field(default_factory=list)
+    waiting: list[bytes] = field(default_factory=list)
+    cursors: set[str] = field(default_factory=set)
+    empty_pages: int = 0
+    error: KooDriveError | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to ask."""
+        return self.error is None and (self.stream.is_complete or self.stream.ended == "max_pages")
+
+    def run(self, service: Service, stop: threading.Event) -> None:
+        """Ask until the end, or until `stop` is set; keep what came if something fails.
+
+        Raises:
+            KooDriveError: A page got no answer, was refused or breaks the contract.
+        """
+        if isinstance(self.error, ProtocolError):
+            self._begin_again()
+        self.error = None
+        gone_on_at = self.stream.pages
+        try:
+            while not self.is_done and not stop.is_set():
+                try:
+                    self._page(service, stop)
+                except ServiceError as error:
+                    is_final = error.retryable or isinstance(error, AuthenticationError)
+                    if is_final or not gone_on_at or self.stream.pages > gone_on_at:
+                        raise
+                    # The cursor from before the failure has become worthless since.
+                    self._begin_again()
+                    gone_on_at = 0
+        finally:
+            # One thing is decoded by whoever asked for it, together with others.
+            if self.record_id is None:
+                self._decode()
+
+    def _begin_again(self) -> None:
+        self.stream.begin_again()
+        self.tables.clear()
+        self.waiting.clear()
+        self.cursors.clear()
+        self.empty_pages = 0
+        self.parameters.pop("cursor", None)
+
+    def _page(self, service: Service, stop: threading.Event) -> None:
+        stream = self.stream
+        answer = service.transport.get(
+            self.path,
+            self.parameters,
+            user_id=stream.user_id,
+            is_listing=self.record_id is None,
+            stop=stop,
+        )
+        stream.source = "sandbox" if "sandbox" in {answer.source, service.source} else "live"
+        stream.fetched_at = stream.fetched_at or service.now()
+        if self.record_id is not None:
+            self._check_named(answer)
+        stream.pages += 1
+        stream.rows += len(answer.rows)
+        stream.coerced += answer.repaired
+        self.waiting += answer.rows
+        cursor = answer.next_cursor
+        if "pageSize" not in self.parameters:
+            stream.ended = "single answer"
+        elif not cursor:
+            stream.ended = "no cursor"
+        else:
+            self._follow(cursor, has_rows=bool(answer.rows))
+        if len(self.waiting) >= _CHUNK_ROWS:
+            self._decode()
+
+    def _follow(self, cursor: str, *, has_rows: bool) -> None:
+        stream = self.stream
+        if cursor in self.cursors:
+            raise ProtocolError(
+                f"The listing of {self.what} gave a cursor twice on page {stream.pages}: it would "
+                "never end. Try again, and report it to the service if it lasts."
+            )
+        self.cursors.add(cursor)
+        self.parameters["cursor"] = cursor
+        if stream.pages == self.max_pages:
+            stream.ended = "max_pages"
+        self.empty_pages = 0 if has_rows else self.empty_pages + 1
+        if stream.pages >= _MOST_PAGES or self.empty_pages >= _MOST_EMPTY_PAGES:
+            raise ProtocolError(
+                f"The listing of {self.what} has no end: {stream.pages:,} pages, of which the last "
+                f"{self.empty_pages:,} were empty. Report it to the service; max_pages= stops "
+                "earlier."
+            )
+
+    def _check_named(self, answer: envelope.Answer) -> None:
+        """Check that one thing is the one that was asked for.
+
+        Raises:
+            NotFoundError: There is nothing.
+            ProtocolError: It is another.
+        """
+        if not answer.rows:
+            raise envelope.not_found(self.path, answer.trace_id)
+        try:
+            found = _NAMED.decode(answer.rows[0]).id
+        except (msgspec.DecodeError, RecursionError):
+            found = None
+        if str(found) != self.record_id:
+            raise ProtocolError(
+                f"{self.path} was answered with something else than that record: report it to the "
+                "service."
+            )
+
+    def _decode(self) -> None:
+        if not self.waiting:
+            return
+        table = decode.read_rows(self.waiting, self.stream)
+        self.waiting.clear()
+        for name, value in self.expected.items():
+            others = set(table[name].unique().to_pylist()) - {value, None}
+            if others:
+                raise ProtocolError(
+                    f"The listing of {self.what} brought rows of {name} "
+                    f"{one_line(min(others), 40)}, so the service did not filter: fetch without "
+                    "the filter and select afterwards."
+                )
+        # To learn which device records are of, their ids are enough.
+        self.tables.append(table.select(["record_id"]) if self.stream.labels else table)
+
+    def failure(self) -> Failure:
+        """Tell what did not come, and why, in plain values."""
+        error = self.error
+        return {
+            "user_id": self.stream.user_id,
+            "what": self.what,
+            "error": f"{type(error).__name__}: {one_line(error, _ERROR_CHARACTERS)}"
+            if error
+            else "stopped, because others failed",
+            "retryable": error is None or error.retryable,
+            "retry_after_s": error.retry_after_s if error else None,
+        }
+
+
+def run_all(jobs: Sequence[Job], service: Service, stop: threading.Event, what: str) -> None:
+    """Run the jobs that are not done, several at once; what fails is noted on its job.
+
+    Refused credentials end it for all, as do many failures in a row: the rest would fail likewise,
+    each after all its retries.
+    """
+    in_a_row = 0
+
+    def work(job: Job) -> None:
+        nonlocal in_a_row
+        try:
+            job.run(service, stop)
+        except NotFoundError as error:
+            job.error = error
+            in_a_row = 0
+        except KooDriveError as error:
+            job.error = error
+            in_a_row += 1
+            if isinstance(error, AuthenticationError) or in_a_row > service.max_workers:
+                stop.set()
+        else:
+            in_a_row = 0
+
+    left = [job for job in jobs if not job.is_done]
+    many = len(left) > service.max_workers
+    with progress.bar(
+        service.progress,
+        what,
+        unit="" if many else " pages",
+        total=len(left) if many else None,
+        count=lambda: sum(job.is_done if many else job.stream.pages for job in left),
+    ) as tick:
+        workers.run(left, work, max_workers=service.max_workers, stop=stop, tick=tick)
