@@ -214,7 +214,7 @@ def memory(runs, pages):
             peak, size = map(float, told.split())
             peaks.append(peak / 1024)
             sizes.append(size / 1024)
-    what = f"peak memory of listing {f'{300 * pages:,}' if pages else 'a million'} records"
+    what = f"peak memory of listing {300 * pages or 1_000_000:,} records"
     beside = "the frame, memory_usage(deep=True)"
     yield what, beside, statistics.median(peaks), statistics.median(sizes), "MiB", 2.5, "at most"
 
