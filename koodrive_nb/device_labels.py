@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from koodrive_nb import decode
-from koodrive_nb.errors import AuthenticationError, ProtocolError, ServiceError
+from koodrive_nb.errors import NotFoundError, ProtocolError, ServiceError
 from koodrive_nb.jobs import run_all
 from koodrive_nb.streams import Stream, merged
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from koodrive_nb.jobs import Job, Service
 
 _NO_DEVICE = "0"
+_UNPROVEN = {"filter ignored", "filter unproven"}
 _DEVICE_COLUMNS = (
     "device_id",
     "device_name",
@@ -46,7 +47,7 @@ class DeviceLabels:
     account: Account
     only: str | None
     devices: Job | None = None
-    probe: Job | None = None
+    probes: list[Job] = field(default_factory=list)
     jobs: list[Job] | None = None
     owners: dict[str, str] = field(default_factory=dict)
 
@@ -59,24 +60,24 @@ class DeviceLabels:
         }
         if not lacking:
             return
-        if self.devices is None or self.probe is None:
+        if self.devices is None:
             self.devices = self.account.devices()
-            self.probe = self.account.labels(next(iter(lacking)), _NO_DEVICE)
-            self.probe.max_pages = 1
-        run_all([self.devices, self.probe], service, threading.Event(), "devices")
-        _take_refusal_for_nothing(self.probe)
-        if not (self.devices.is_done and self.probe.is_done):
+            self.probes = [self.account.labels(code, _NO_DEVICE) for code in lacking]
+            for probe in self.probes:
+                probe.only_if_any = True
+        run_all([self.devices, *self.probes], service, threading.Event(), "devices")
+        for probe in self.probes:
+            _take_refusal(probe)
+        if not (self.devices.is_done and all(probe.is_done for probe in self.probes)):
             return
-        if any(map(len, self.probe.tables)):
+        if any(probe.stream.ended in _UNPROVEN for probe in self.probes):
             if self.only is not None:
                 raise ProtocolError(
                     f"Asked for device {self.only}, the service brought records that name none, "
-                    "and it does not filter: fetch without device_id= and select afterwards."
+                    "and it did not filter, or does not show that it does: fetch without "
+                    "device_id= and select afterwards."
                 )
-            self.probe.stream.ended = "filter ignored"
-            return
-        self.probe.stream.ended = "no cursor"
-        if self.only is not None:
+        elif self.only is not None:
             self.owners = dict.fromkeys(set().union(*lacking.values()), self.only)
         else:
             self._ask_for_each(lacking, service)
@@ -90,9 +91,23 @@ class DeviceLabels:
             ]
         run_all(self.jobs or [], service, threading.Event(), "records by device")
         missing = set().union(*lacking.values())
+        claims: dict[str, set[str]] = {}
         for job in self.jobs or []:
-            for identity in missing.intersection(_column(job.tables, "record_id")):
-                self.owners[identity] = str(job.parameters["deviceId"])
+            if isinstance(job.error, NotFoundError):
+                # A device without backups, said in another way.
+                job.error = None
+                job.stream.ended = "no cursor"
+            device_id = str(job.parameters["deviceId"])
+            named = zip(
+                _column(job.tables, "record_id"), _column(job.tables, "device_id"), strict=True
+            )
+            for identity, owner in named:
+                if identity in missing and owner in {None, device_id}:
+                    claims.setdefault(identity, set()).add(device_id)
+        # What two devices claim is of none of them for sure.
+        self.owners = {
+            identity: owners.pop() for identity, owners in claims.items() if len(owners) == 1
+        }
 
     def put_on(self, frame: pd.DataFrame) -> None:
         """Write the devices that were learnt into the frame of records."""
@@ -103,13 +118,13 @@ class DeviceLabels:
         rows = frame["device_id"].isna() & frame["record_id"].isin(list(self.owners))
         owner = frame.loc[rows, "record_id"].map(self.owners)
         for name in _DEVICE_COLUMNS:
-            frame.loc[rows, name] = owner.map(by_id[name])
+            frame.loc[rows, name] = by_id[name].reindex(owner).set_axis(owner.index)
         frame.loc[rows, "device_id"] = owner
         frame.loc[rows, "device_source"] = "query"
 
     def asked(self) -> list[Job]:
         """Give the jobs that were needed, none where every record named its device."""
-        return [job for job in (self.devices, self.probe, *(self.jobs or [])) if job is not None]
+        return [self.devices, *self.probes, *(self.jobs or [])] if self.devices else []
 
     def streams(self) -> list[Stream]:
         """Give one line for the devices, and one for all listings by device of a module."""
@@ -119,13 +134,16 @@ class DeviceLabels:
         return [merged(line) for line in lines.values()]
 
 
-def _take_refusal_for_nothing(probe: Job) -> None:
-    """Take it as an answer if the service refuses a device that does not exist."""
+def _take_refusal(probe: Job) -> None:
+    """Take a refusal of the device that does not exist for what it tells.
+
+    Not found is as good as no rows. Any other refusal proves nothing about the filter.
+    """
     error = probe.error
-    is_final = isinstance(error, ServiceError) and not error.retryable
-    if is_final and not isinstance(error, AuthenticationError):
+    if isinstance(error, ServiceError) and not error.retryable:
         probe.error = None
-        probe.stream.ended = "no cursor"
+        is_not_found = isinstance(error, NotFoundError)
+        probe.stream.ended = "no cursor" if is_not_found else "filter unproven"
 
 
 def _without_device(tables: Sequence[pa.Table]) -> set[str]:

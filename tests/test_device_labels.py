@@ -115,9 +115,32 @@ def test_a_service_that_ignores_the_device_labels_nothing(service, connected):
     assert "filter ignored" in set(lines.loc[lines["dataset"] == "device labels", "ended"])
 
 
-@pytest.mark.parametrize("code", [13000309, 13000102])
-def test_a_service_that_refuses_an_unknown_device_filters(service, connected, code):
-    refusal = service.Answer({"code": code, "msg": "no such device"}, 400)
+@pytest.mark.parametrize("status", [(400, 13000102), (403, 403), (400, 14000001)])
+def test_a_refusal_of_the_device_that_does_not_exist_proves_nothing(service, connected, status):
+    refusal = service.Answer({"code": status[1], "msg": "no"}, status[0])
+    rows = [record("1", owner="7"), record("2", owner="8")]
+    serve(service, rows, first=lambda asked: refusal if elsewhere(asked) else None)
+    frame = connected.records()
+    assert frame["device_id"].isna().all()
+    assert frame.attrs["koodrive"]["complete"] is True
+    assert "filter unproven" in set(kd.ledger(frame)["ended"])
+
+
+def test_a_record_that_two_devices_claim_is_of_neither(service, connected):
+    rows = [record("1"), record("2", owner="7")]
+    everywhere = {"code": 0, "data": [{"recordId": "1"}]}
+
+    def first(asked):
+        is_known = asked.query.get("deviceId") in {"7", "8"}
+        return service.Answer(everywhere) if is_known else None
+
+    serve(service, rows, first=first)
+    frame = connected.records(module="101").set_index("record_id")
+    assert pd.isna(frame.loc["1", "device_id"])
+
+
+def test_a_service_that_does_not_find_an_unknown_device_filters(service, connected):
+    refusal = service.Answer({"code": 13000309, "msg": "no such device"}, 400)
     rows = [record("1", owner="7"), record("2", owner="8")]
     serve(service, rows, first=lambda asked: refusal if elsewhere(asked) else None)
     frame = connected.records()
