@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-from contextlib import contextmanager
 
 _AFTER_S = 1.0
 
@@ -30,12 +30,45 @@ def bar(
         return
     from tqdm.auto import tqdm  # noqa: PLC0415 -- it imports ipywidgets, in a notebook
 
-    with tqdm(desc=what, unit=unit, total=total, delay=_AFTER_S, leave=False) as shown:
+    is_widget = any(kind.__name__ == "tqdm_notebook" for kind in tqdm.__mro__)
+    how: dict[str, Any] = {"display": False} if is_widget else {"delay": _AFTER_S, "leave": False}
+    # With miniters the clock of the bar goes on while nothing comes.
+    with tqdm(desc=what, unit=unit, total=total, miniters=0, **how) as shown:
+        widget = _Widget(shown) if is_widget else None
 
         def update() -> None:
             shown.update(count() - shown.n)
+            if widget:
+                widget.show()
 
-        yield update
+        try:
+            yield update
+        finally:
+            if widget:
+                widget.hide()
+
+
+class _Widget:
+    """A bar in a notebook, of which nothing is left in the saved file.
+
+    tqdm leaves an output there that names a widget which no longer exists.
+    """
+
+    def __init__(self, shown: Any) -> None:
+        self._shown = shown
+        self._since = time.monotonic()
+        self._output: Any = None
+
+    def show(self) -> None:
+        if self._output is None and time.monotonic() - self._since >= _AFTER_S:
+            from IPython.display import display  # noqa: PLC0415 -- there is one in a notebook
+
+            show: Any = display  # It has no annotations.
+            self._output = show(self._shown.container, display_id=True)
+
+    def hide(self) -> None:
+        if self._output is not None:
+            self._output.update({"text/plain": ""}, raw=True)
 
 
 def is_watched() -> bool:
