@@ -58,6 +58,12 @@ class Clock:
         )
         return True
 
+    def forget(self) -> None:
+        """Take a correction back that did not help."""
+        with self._lock:
+            self.correction = timedelta(0)
+            self._is_corrected = False
+
 
 def http_date(text: str | None) -> datetime | None:
     """Read a date of an HTTP header; None if there is none, or it is none."""

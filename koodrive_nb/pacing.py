@@ -48,6 +48,11 @@ class Pace:
             if pauses == self._pauses:
                 return turn
 
+    @property
+    def pause_s(self) -> float:
+        """How long everybody is held back from now."""
+        return max(0.0, self._held_until - time.monotonic())
+
     def accept(self) -> None:
         """Note that the service took a request."""
         with self._lock:
@@ -70,6 +75,8 @@ class Pace:
                 highest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._refusals, 10))
                 # Many limits are for each minute: half of the pause is certain.
                 retry_after_s = highest * random.uniform(0.5, 1)  # noqa: S311 -- no secret
+            # A service that asks to wait no time at all would be asked without end.
+            retry_after_s = max(retry_after_s, _FIRST_PAUSE_S / 2)
             self._refusals += 1
             self._pauses += 1
             self._refused_at = now

@@ -44,7 +44,7 @@ _LOG = logging.getLogger("koodrive_nb")
 # stamina logs each retry as a warning, which without a handler would end up in the notebook.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
-_TIMEOUT_S = (5.0, 60.0)
+_TIMEOUT_S = (5.0, 30.0)
 _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 20.0
@@ -58,8 +58,7 @@ _HEADERS = {
 }
 # requests lets some errors of urllib3 and of the standard library through.
 _NO_ANSWER = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, OSError)
-_FOR_GOOD = (requests.exceptions.SSLError, ValueError)
-"""Those that come again: a certificate that is not trusted, an address that cannot be."""
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
 
 class _Connections:
@@ -123,32 +122,41 @@ class Transport:
         query = canonical_query([(name, str(value)) for name, value in (parameters or {}).items()])
         target = f"{path}?{query}" if query else path
         failures = 0
+        started = time.monotonic()
 
         def pause_s(error: Exception) -> float | bool:
             nonlocal failures
             is_stopped = stop is not None and stop.is_set()
             if is_stopped or not isinstance(error, KooDriveError) or not error.retryable:
                 return False
+            left_s = _GIVE_UP_AFTER_S - (time.monotonic() - started)
             if isinstance(error, ThrottledError):
-                return 0.0  # The pace holds this and all other workers back.
+                # The pace holds this and all other workers back.
+                return 0.0 if self._pace.pause_s < left_s else False
             failures += 1
             if failures == _ATTEMPTS:
                 return False
             if error.retry_after_s is not None:
-                return min(error.retry_after_s, _LONGEST_RETRY_AFTER_S)
-            highest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (failures - 1))
-            return random.uniform(0, highest)  # noqa: S311 -- no secret
+                pause = min(error.retry_after_s, _LONGEST_RETRY_AFTER_S)
+            else:
+                highest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (failures - 1))
+                pause = random.uniform(0, highest)  # noqa: S311 -- no secret
+            return pause if pause < left_s else False
 
         for attempt in stamina.retry_context(on=pause_s, attempts=None, timeout=_GIVE_UP_AFTER_S):
             with attempt:
-                return self._ask(target, user_id, is_listing=is_listing)
+                return self._ask(target, user_id, is_listing=is_listing, stop=stop)
         raise AssertionError  # pragma: no cover  # the loop returns or raises
 
-    def _ask(self, target: str, user_id: str, *, is_listing: bool) -> envelope.Answer:
+    def _ask(
+        self, target: str, user_id: str, *, is_listing: bool, stop: threading.Event | None
+    ) -> envelope.Answer:
         """Ask, and once more where the refusal can be about the time or the credentials' age."""
-        is_renewed = False
+        is_renewed = is_corrected = False
         while True:
             turn = self._pace.wait()
+            if stop is not None and stop.is_set():
+                raise ConnectionFailedError(f"{target.partition('?')[0]} was not asked any more.")
             correction = self.clock.correction
             request, response, trace_id = self._send(target, user_id)
             exchange = envelope.Exchange(
@@ -160,7 +168,7 @@ class Transport:
                 if response.headers.get("Server", "").startswith("koodrive_nb-sandbox")
                 else "live",
                 trace_id=trace_id,
-                secrets=envelope.secrets_of(request.headers["Authorization"]),
+                secrets=envelope.secrets_of(request.headers.get("Authorization", "")),
                 retry_after_s=_retry_after_s(response),
             )
             try:
@@ -171,9 +179,13 @@ class Transport:
             except AuthenticationError as error:
                 if not envelope.may_be_stale(error):
                     raise
-                if not self.clock.explains(correction, response.headers.get("Date")):
-                    if is_renewed or not self._renewed(error, request):
-                        raise
+                if self.clock.explains(correction, response.headers.get("Date")):
+                    is_corrected = True
+                elif is_renewed or not self._renewed(error, request):
+                    if is_corrected:
+                        self.clock.forget()
+                    raise
+                else:
                     is_renewed = True
             else:
                 self._pace.accept()
@@ -205,7 +217,9 @@ class Transport:
             response = self._connections.send(request)
             size = len(response.content)
         except _NO_ANSWER as error:
-            reason, is_for_good = type(error).__name__, isinstance(error, _FOR_GOOD)
+            # Those come again: a certificate that is not trusted, an address that cannot be.
+            reason = _UNTRUSTED if _UNTRUSTED in str(error) else type(error).__name__
+            is_for_good = reason == _UNTRUSTED or isinstance(error, ValueError)
         except BaseException as interruption:  # noqa: BLE001 -- as the next line says
             # Ctrl-C too: frames of requests hold the Authorization header in their variables.
             interruption.__context__ = None
@@ -215,7 +229,6 @@ class Transport:
             _LOG.debug("GET %s: %s, %.0f ms, trace id %s", path, reason, elapsed_ms, trace_id)
             # Raised out here, so that the error drags no such frame along either.
             raise self._no_answer(path, reason, is_for_good=is_for_good)
-        secrets_sent = envelope.secrets_of(request.headers["Authorization"])
         _LOG.debug(
             "GET %s: HTTP %d, %d bytes, %.0f ms, trace id %s, request id %s",
             path,
@@ -223,15 +236,13 @@ class Transport:
             size,
             elapsed_ms,
             trace_id,
-            one_line(
-                envelope.redacted(response.headers.get("X-Request-Id", "-"), secrets_sent), 64
-            ),
+            _request_id(request, response),
         )
         return request, response, trace_id
 
     def _no_answer(self, path: str, reason: str, *, is_for_good: bool) -> ConnectionFailedError:
         advice = "check the endpoint, the network and whether the service is up."
-        if reason == "SSLError":
+        if reason == _UNTRUSTED:
             advice = (
                 "its certificate is not trusted here. For an authority of your own, set "
                 "REQUESTS_CA_BUNDLE to the file with its certificate."
@@ -243,6 +254,12 @@ class Transport:
         )
         error.retryable = not is_for_good
         return error
+
+
+def _request_id(request: requests.PreparedRequest, response: requests.Response) -> str:
+    """Give the service's own id of a request, without what it may repeat of the credentials."""
+    sent = envelope.secrets_of(request.headers.get("Authorization", ""))
+    return one_line(envelope.redacted(response.headers.get("X-Request-Id", "-"), sent), 64)
 
 
 def _retry_after_s(response: requests.Response) -> float | None:

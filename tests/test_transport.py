@@ -75,7 +75,7 @@ def test_success_is_told_by_the_code_and_never_by_the_words(service, code, msg):
         b"[]",
         b'"text"',
         b'{"msg":"no code"}',
-        b'{"code":0,"data":[],"nextCursor":7}',
+        b'{"code":0,"data":[],"nextCursor":[7]}',
         b'{"code":0,"data":["\xff"]}',
         b'{"code":0,"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b"\xef\xbb\xbf{}",
