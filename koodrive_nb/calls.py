@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from koodrive_nb.columns import MAX_PAGE_SIZE, MODULES
 from koodrive_nb.jobs import Job
 from koodrive_nb.streams import Stream
+from koodrive_nb.text import one_line
 
 _BASE = "/koodrive/ose/v1/backup"
 
@@ -55,7 +56,7 @@ class Account:
         """Ask for the records of a module once more, only to learn which are of that device."""
         job = self.records(code, device_id)
         job.stream.labels = True
-        job.what = f"{job.what} of device {device_id}"
+        job.what = f"{job.what} of device {one_line(device_id, 40)}"
         job.expected = {}
         return job
 

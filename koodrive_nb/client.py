@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn, Self
 
@@ -11,7 +10,7 @@ from koodrive_nb import settings
 from koodrive_nb.calls import Account
 from koodrive_nb.columns import MODULES
 from koodrive_nb.device_labels import DeviceLabels
-from koodrive_nb.errors import ConfigurationError, InvalidParameterError
+from koodrive_nb.errors import ConfigurationError, InvalidParameterError, KooDriveError
 from koodrive_nb.fetching import Fetch
 from koodrive_nb.jobs import Job, Service
 
@@ -48,7 +47,6 @@ class Client:
             NotFoundError: This user has no such record.
         """
         job = self._account.record(settings.checked_id(record_id, "record id"))
-        job.run(self._service, threading.Event())
         return self._fetch("records", [job], ids=[record_id])
 
     def records_by_id(
@@ -62,9 +60,11 @@ class Client:
             InvalidParameterError: An id is empty, not text, or not fit for a path.
             IncompleteError: Some records do not exist, or could not be fetched.
         """
-        if isinstance(record_ids, str):
+        is_table = isinstance(record_ids, dict) or hasattr(record_ids, "columns")
+        if isinstance(record_ids, str) or is_table or not hasattr(record_ids, "__iter__"):
             raise InvalidParameterError(
-                "records_by_id() takes a list of ids; for one, use record()."
+                "records_by_id() takes a list of ids, or a column such as records['record_id']; "
+                "for one, use record()."
             )
         ids = [
             settings.checked_id(record_id, f"record id at position {place}")
@@ -131,7 +131,6 @@ class Client:
             ProtocolError: The answer breaks the contract.
         """
         job = self._account.devices()
-        job.run(self._service, threading.Event())
         return self._fetch("devices", [job])
 
     def files(
@@ -227,7 +226,11 @@ class Client:
         if errors not in {"raise", "collect"}:
             raise InvalidParameterError('errors= takes "raise" or "collect".')
         fetch = Fetch(dataset, self._settings.user_id, jobs, errors, ids, labels)
-        return fetch.run(self._service)
+        try:
+            return fetch.run(self._service)
+        except KooDriveError as error:
+            # What happened in between helps nobody who reads the message, and fills notebooks.
+            raise error.with_traceback(None) from None
 
     def _service_for(self, user_id: str, source: str) -> Service:
         """Give what a fetch of that user at that service can go on with.

@@ -43,7 +43,8 @@ def read_rows(rows: Sequence[bytes], stream: Stream) -> pa.Table:
     Counts what was bent, and what was set aside, on the stream.
     """
     fields = [column for column in columns(stream.dataset) if column.api_field]
-    return pa.concat_tables(_halves(rows, fields, stream))
+    table = pa.concat_tables(_halves(rows, fields, stream))
+    return table.append_column("fetched_at", _repeat(stream.fetched_at, _TIME, len(table)))
 
 
 def _halves(rows: Sequence[bytes], fields: Sequence[Column], stream: Stream) -> list[pa.Table]:
@@ -167,7 +168,7 @@ def _with_given(table: pa.Table, given: Mapping[str, str]) -> pa.Table:
 
 def _nothing(dataset: str) -> pa.Table:
     layout = [(field.name, _ARROW[field.kind]) for field in columns(dataset) if field.api_field]
-    return pa.schema([*layout, ("extra", pa.string())]).empty_table()
+    return pa.schema([*layout, ("extra", pa.string()), ("fetched_at", _TIME)]).empty_table()
 
 
 def _repeat(value: Any, kind: pa.DataType, size: int) -> pa.Array:

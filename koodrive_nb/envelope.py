@@ -41,7 +41,7 @@ _SECRET_CHARACTERS = 16
 class _Common(msgspec.Struct):
     code: int | str | None = None
     msg: Any = None
-    next_cursor: str | None = msgspec.field(default=None, name="nextCursor")
+    next_cursor: str | int | None = msgspec.field(default=None, name="nextCursor")
     error_code: int | str | None = None
     error_msg: Any = None
 
@@ -133,12 +133,15 @@ def read(exchange: Exchange, *, is_listing: bool) -> Answer:
         found = _listed(rows, path)
     else:
         found = [] if one is None or bytes(one.data) in {b"", b"null"} else [bytes(one.data)]
-    return Answer(found, envelope.next_cursor, exchange.source, exchange.trace_id, repaired)
+    cursor = envelope.next_cursor
+    cursor = str(cursor) if isinstance(cursor, int) else cursor
+    return Answer(found, cursor, exchange.source, exchange.trace_id, repaired)
 
 
 def _listed(rows: _Rows | None, path: str) -> list[bytes]:
     listed = msgspec.UNSET if rows is None else rows.data
-    if listed is msgspec.UNSET and rows is not None:
+    # Scopes come in a field of their own, beside which others may be empty.
+    if not listed and rows is not None and rows.scopes is not msgspec.UNSET:
         listed = rows.scopes
     if listed is msgspec.UNSET:
         raise ProtocolError(
@@ -158,7 +161,8 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[_Struct]) -> tuple[_Stru
 def _attempt(body: bytes, decoder: msgspec.json.Decoder[_Struct]) -> _Struct | None:
     try:
         # msgspec does not check the text inside rows that it leaves as they are.
-        body.decode()
+        if not body.isascii():
+            body.decode()
         return decoder.decode(body)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return None

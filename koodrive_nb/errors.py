@@ -89,7 +89,8 @@ class ServiceError(KooDriveError):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), dict(self.__dict__))
+        facts = ("status", "code", "message", "advice", "trace_id", "path", "retry_after_s")
+        return _rebuild, (type(self), {name: getattr(self, name) for name in facts})
 
 
 class AuthenticationError(ServiceError):
@@ -127,6 +128,8 @@ class IncompleteError(KooDriveError):
         self.failures = failures
         self._rest = rest
         self.retryable = bool(failures["retryable"].any())
+        waits = failures["retry_after_s"].dropna()
+        self.retry_after_s = float(waits.max()) if len(waits) else None
         super().__init__(message)
 
     def __reduce__(self) -> tuple[object, ...]:

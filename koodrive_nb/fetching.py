@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
 
 from koodrive_nb import decode
 from koodrive_nb.columns import STRING
 from koodrive_nb.errors import (
+    AuthenticationError,
+    ConnectionFailedError,
     IncompleteError,
     InvalidParameterError,
     KooDriveError,
@@ -21,8 +25,6 @@ from koodrive_nb.streams import ATTRS, Failure, Stream, keep, merged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pyarrow as pa
 
     from koodrive_nb.device_labels import DeviceLabels
     from koodrive_nb.jobs import Job, Service
@@ -42,7 +44,6 @@ class Fetch:
     labels: DeviceLabels | None = None
     service: Service | None = None
     source: str = ""
-    is_resumed: bool = False
 
     def run(self, service: Service) -> pd.DataFrame:
         """Ask for all that is not there yet, and return the frame.
@@ -59,14 +60,20 @@ class Fetch:
             failed = [job for job in self.labels.asked() if not job.is_done]
         for job in failed:
             job.stream.ended = type(job.error).__name__ if job.error else "stopped"
-        frame = self._frame([job.failure() for job in failed])
-        if not failed or self.errors == "collect":
+        failures = [job.failure() for job in failed]
+        frame = self._frame(failures)
+        if not failed:
             return frame
         reason = self._reason(failed, frame)
-        raise reason or self._incomplete(failed, frame)
+        if self.errors == "collect":
+            # Nothing at all is no partial frame: it would pass for an account without backups.
+            if isinstance(reason, (AuthenticationError, ConnectionFailedError)):
+                raise reason
+            return frame
+        raise reason or self._incomplete(failures, frame)
 
     def _frame(self, failures: list[Failure]) -> pd.DataFrame:
-        parts = self._parts(is_last=not failures and not self.is_resumed)
+        parts = self._parts(is_last=not failures)
         frame = decode.to_frame(parts, self.dataset)
         streams = [stream for stream, _ in parts]
         if self.labels is not None:
@@ -87,8 +94,15 @@ class Fetch:
         answered = [job for job in self.jobs if job.is_done]
         nothing = Stream(self.source, self.user_id, self.dataset, ended="single answer")
         stream = merged([job.stream for job in self.jobs] or [nothing])
-        rows = [row for job in answered for row in job.waiting]
-        return [(stream, [decode.read_rows(rows, stream)] if rows else [])]
+        rows = [job.waiting[0] for job in answered]
+        if not rows:
+            return [(stream, [])]
+        table = decode.read_rows(rows, stream)
+        if len(table) == len(rows):
+            times = [job.stream.fetched_at for job in answered]
+            place = table.column_names.index("fetched_at")
+            table = table.set_column(place, "fetched_at", pa.array(times, table["fetched_at"].type))
+        return [(stream, [table])]
 
     def _reason(self, failed: Sequence[Job], frame: pd.DataFrame) -> KooDriveError | None:
         """Give the one error that says it all, where nothing came."""
@@ -97,12 +111,12 @@ class Fetch:
         errors = [job.error for job in failed if job.error is not None]
         graver = [error for error in errors if not isinstance(error, NotFoundError)]
         if graver:
-            return graver[0]
+            # Stopped for its sake, others may have failed in other ways.
+            return min(graver, key=lambda error: not isinstance(error, AuthenticationError))
         # Of many ids, each that is not there has to be told.
         return errors[0] if errors and (self.ids is None or len(self.jobs) == 1) else None
 
-    def _incomplete(self, failed: Sequence[Job], frame: pd.DataFrame) -> IncompleteError:
-        failures = [job.failure() for job in failed]
+    def _incomplete(self, failures: Sequence[Failure], frame: pd.DataFrame) -> IncompleteError:
         named = [f"{one['what']} ({one['error']})" for one in failures[:_NAMED_IN_MESSAGE]]
         more = len(failures) - len(named)
         table = pd.DataFrame(failures, columns=list(Failure.__annotations__)).astype(
@@ -124,15 +138,22 @@ class Fetch:
             InvalidParameterError: There is no client left, or the other one is of another service
                 or user.
         """
-        self.is_resumed = True
-        if client is None:
-            if self.service is None:
-                raise InvalidParameterError(
-                    "This error left its client behind when it was pickled: pass one, as in "
-                    "error.resume(kd.connect())."
-                )
-            return self.run(self.service)
-        return self.run(client._service_for(self.user_id, self.source))  # noqa: SLF001 -- not for users
+        if client is None and self.service is None:
+            raise InvalidParameterError(
+                "This error left its client behind when it was pickled: pass one, as in "
+                "error.resume(kd.connect())."
+            )
+        if client is not None and not hasattr(client, "_service_for"):
+            raise InvalidParameterError(
+                "resume() takes a client, as in error.resume(kd.connect())."
+            )
+        service: Any = self.service
+        if client is not None:
+            service = client._service_for(self.user_id, self.source)  # noqa: SLF001 -- not for users
+        # On a copy: workers that Ctrl-C left behind may still be at this one's jobs.
+        jobs = [*self.jobs, *(self.labels.asked() if self.labels else [])]
+        again = copy.deepcopy(self, {id(table): table for job in jobs for table in job.tables})
+        return again.run(service)
 
     def __getstate__(self) -> dict[str, Any]:
         # The service holds connections and credentials.

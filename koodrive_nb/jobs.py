@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from koodrive_nb import decode, envelope, progress, workers
 from koodrive_nb.errors import (
     AuthenticationError,
+    ConfigurationError,
     KooDriveError,
     NotFoundError,
     ProtocolError,
@@ -28,8 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    import pyarrow as pa
-
     from koodrive_nb.streams import Failure, Stream
     from koodrive_nb.transport import Transport
 
@@ -38,7 +39,9 @@ _CHUNK_ROWS = 10_000
 # The longest listings have millions of rows; one that gives fresh cursors for ever has no end.
 _MOST_PAGES = 100_000
 _MOST_EMPTY_PAGES = 1_000
-_ERROR_CHARACTERS = 300
+_LONGEST_CURSOR = 1_000
+_ERROR_CHARACTERS = 500
+_UNAUTHORIZED = 401
 
 
 class _Named(msgspec.Struct):
@@ -69,7 +72,8 @@ class Service:
 class Job:
     """One listing, or one single answer: what to ask, and what came so far.
 
-    `what` names it in messages. `expected` are values that every row must have where it has any.
+    `what` names it in messages. With `only_if_any` it ends at the first row. `expected` are values
+    that every row must have where it has any.
     """
 
     stream: Stream
@@ -79,6 +83,7 @@ class Job:
     record_id: str | None = None
     expected: dict[str, str] = field(default_factory=dict)
     max_pages: int | None = None
+    only_if_any: bool = False
     tables: list[pa.Table] = field(default_factory=list)
     waiting: list[bytes] = field(default_factory=list)
     cursors: set[str] = field(default_factory=set)
@@ -99,6 +104,7 @@ class Job:
         if isinstance(self.error, ProtocolError):
             self._begin_again()
         self.error = None
+        self.stream.fetched_at = None
         gone_on_at = self.stream.pages
         try:
             while not self.is_done and not stop.is_set():
@@ -142,7 +148,14 @@ class Job:
         stream.coerced += answer.repaired
         self.waiting += answer.rows
         cursor = answer.next_cursor
-        if "pageSize" not in self.parameters:
+        if self.only_if_any and answer.rows:
+            stream.ended = "filter ignored"
+        elif "pageSize" not in self.parameters:
+            if cursor:
+                raise ProtocolError(
+                    f"The answer with {self.what} has a cursor, though this call has no pages: "
+                    "report it to the service."
+                )
             stream.ended = "single answer"
         elif not cursor:
             stream.ended = "no cursor"
@@ -153,6 +166,11 @@ class Job:
 
     def _follow(self, cursor: str, *, has_rows: bool) -> None:
         stream = self.stream
+        if len(cursor) > _LONGEST_CURSOR:
+            raise ProtocolError(
+                f"The listing of {self.what} gave a cursor of {len(cursor):,} characters, which "
+                f"cannot be sent: the API takes {_LONGEST_CURSOR:,}. Report it to the service."
+            )
         if cursor in self.cursors:
             raise ProtocolError(
                 f"The listing of {self.what} gave a cursor twice on page {stream.pages}: it would "
@@ -194,16 +212,21 @@ class Job:
             return
         table = decode.read_rows(self.waiting, self.stream)
         self.waiting.clear()
+        odd = ""
         for name, value in self.expected.items():
             others = set(table[name].unique().to_pylist()) - {value, None}
             if others:
-                raise ProtocolError(
-                    f"The listing of {self.what} brought rows of {name} "
-                    f"{one_line(min(others), 40)}, so the service did not filter: fetch without "
-                    "the filter and select afterwards."
-                )
+                odd = f"{name} {one_line(min(others), 40)}"
+                table = table.filter(pc.invert(pc.is_in(table[name], pa.array(list(others)))))
         # To learn which device records are of, their ids are enough.
-        self.tables.append(table.select(["record_id"]) if self.stream.labels else table)
+        self.tables.append(
+            table.select(["record_id", "device_id"]) if self.stream.labels else table
+        )
+        if odd:
+            raise ProtocolError(
+                f"The listing of {self.what} brought rows of {odd}, so the service did not filter: "
+                "fetch without the filter and select afterwards."
+            )
 
     def failure(self) -> Failure:
         """Tell what did not come, and why, in plain values."""
@@ -219,11 +242,17 @@ class Job:
         }
 
 
+def _concerns_all(error: KooDriveError) -> bool:
+    """Tell whether all other requests would be refused likewise."""
+    is_expired = isinstance(error, AuthenticationError) and error.status == _UNAUTHORIZED
+    return is_expired or isinstance(error, ConfigurationError)
+
+
 def run_all(jobs: Sequence[Job], service: Service, stop: threading.Event, what: str) -> None:
     """Run the jobs that are not done, several at once; what fails is noted on its job.
 
-    Refused credentials end it for all, as do many failures in a row: the rest would fail likewise,
-    each after all its retries.
+    Refused credentials end it for all, as do many failures in a row that outlasted their retries:
+    the rest would fail likewise, each after all of its own.
     """
     in_a_row = 0
 
@@ -232,17 +261,20 @@ def run_all(jobs: Sequence[Job], service: Service, stop: threading.Event, what: 
         try:
             job.run(service, stop)
         except NotFoundError as error:
-            job.error = error
+            job.error = error.with_traceback(None)
             in_a_row = 0
         except KooDriveError as error:
-            job.error = error
-            in_a_row += 1
-            if isinstance(error, AuthenticationError) or in_a_row > service.max_workers:
+            # Its frames would keep whole answers in memory.
+            job.error = error.with_traceback(None)
+            # What is refused for good is refused at once, so that it costs little to go on.
+            in_a_row += error.retryable
+            if _concerns_all(error) or in_a_row > service.max_workers:
                 stop.set()
         else:
             in_a_row = 0
 
-    left = [job for job in jobs if not job.is_done]
+    # Those that failed before come last, lest they end it again for the others.
+    left = sorted((job for job in jobs if not job.is_done), key=lambda job: job.error is not None)
     many = len(left) > service.max_workers
     with progress.bar(
         service.progress,

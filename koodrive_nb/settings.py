@@ -151,6 +151,8 @@ def checked_id(value: object, what: str) -> str:
         InvalidParameterError: It is empty, not text, or holds anything but letters, digits,
             `_` and `-`.
     """
+    if value is None or type(value).__name__ == "NAType" or value != value:  # noqa: PLR0124 -- NaN
+        raise InvalidParameterError(f"The {what} is missing: leave it out, as with .dropna().")
     if not isinstance(value, str):
         raise InvalidParameterError(
             f"The {what} must be text, not {type(value).__name__}: ids have 19 digits, which "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypedDict
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 ATTRS = "koodrive"
 """The key in `DataFrame.attrs`. pandas copies attrs deeply, so only plain values go there."""
 
-_COMPLETE = ("no cursor", "single answer", "filter ignored")
+_COMPLETE = ("no cursor", "single answer", "filter ignored", "filter unproven")
 
 _kept: dict[str, tuple[Stream, ...]] = {}
 _MOST_KEPT = 10_000
+_lock = threading.Lock()
 
 
 class Failure(TypedDict):
@@ -90,15 +92,20 @@ def keep(streams: Sequence[Stream]) -> dict[str, object]:
     """Remember how a frame was fetched and give what belongs into its `attrs`."""
     # attrs travel in Parquet files and pickles: a counter would name another process's fetch.
     identity = secrets.token_hex(8)
-    # What comes later, when a fetch goes on, is not of this frame.
-    _kept[identity] = tuple(merged([stream]) for stream in streams)
-    if len(_kept) > _MOST_KEPT:
-        del _kept[next(iter(_kept))]
+    with _lock:
+        _keep(identity, streams)
     return {
         "source": streams[0].source,
         "complete": all(stream.is_complete for stream in streams),
         "ledger_id": identity,
     }
+
+
+def _keep(identity: str, streams: Sequence[Stream]) -> None:
+    # What comes later, when a fetch goes on, is not of this frame.
+    _kept[identity] = tuple(merged([stream]) for stream in streams)
+    if len(_kept) > _MOST_KEPT:
+        del _kept[next(iter(_kept))]
 
 
 def ledger(frame: pd.DataFrame) -> pd.DataFrame:

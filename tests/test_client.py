@@ -117,7 +117,10 @@ def test_modules_are_fetched_at_the_same_time(service):
 def test_long_listings_are_decoded_in_chunks(service):
     def answer(asked):
         start = int(asked.query.get("cursor", "0"))
-        rows = [{"recordId": str(number)} for number in range(start, start + 1000)]
+        device = {"deviceId": "9"}
+        rows = [
+            {"recordId": str(number), "deviceInfo": device} for number in range(start, start + 1000)
+        ]
         return service.Answer(
             {"code": 0, "data": rows, "nextCursor": str(start + 1000) * (start < 11_000)}
         )

@@ -99,11 +99,14 @@ def test_an_incomplete_fetch_keeps_what_came_and_goes_on_with_the_client_given()
             asked.append(client)
             return "whole"
 
-    failures = pd.DataFrame({"what": ["page 7", "page 8"], "retryable": [False, True]})
+    failures = pd.DataFrame(
+        {"what": ["page 7", "page 8"], "retryable": [False, True], "retry_after_s": [None, 7]}
+    )
     error = kd.IncompleteError("Incomplete: page 7", "frame", failures, Rest())
     assert str(error) == "Incomplete: page 7"
     assert error.frame == "frame"
     assert error.failures is failures
     assert error.retryable
+    assert error.retry_after_s == 7
     assert (error.resume(), error.resume("client")) == ("whole", "whole")
     assert asked == [None, "client"]

@@ -94,7 +94,7 @@ def test_no_ids_give_an_empty_frame_of_the_schema(connected, client, service, se
         (["1", "", "2"], "record id at position 1 .*empty"),
         (["1", "2", "a/b"], "record id at position 2 "),
         ([7], "record id at position 0 .*not int"),
-        (["1", None], "record id at position 1 .*not NoneType"),
+        (["1", None], "record id at position 1 is missing"),
         (pd.Series(["1", pd.NA], dtype="string"), "record id at position 1 "),
     ],
 )

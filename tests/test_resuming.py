@@ -158,9 +158,48 @@ def test_an_error_that_went_on_gives_the_same_frame_again(service, connected, ca
     broken.clear()
     whole = error.resume()
     assert len(whole) == 2
-    service.asked.clear()
-    pd.testing.assert_frame_equal(error.resume(), whole)
-    assert service.asked == []
+    again = error.resume()
+    times = ["fetched_at"]
+    pd.testing.assert_frame_equal(again.drop(columns=times), whole.drop(columns=times))
+
+
+def test_an_interrupted_resume_does_not_disturb_the_next_one(service, connected, monkeypatch):
+    held, broken = threading.Event(), [True]
+
+    def first(asked):
+        if asked.query.get("cursor") != "1":
+            return None
+        if broken:
+            return service.Answer(b"", 400)
+        held.wait(0.5)
+        return None
+
+    serve(service, [record("1"), record("2"), record("3")], first=first, per_page=1)
+    error = incomplete(connected.records)
+    broken.clear()
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("koodrive_nb.workers._wait", lambda *arguments: interrupt())
+        with pytest.raises(KeyboardInterrupt):
+            error.resume()
+    held.set()
+    assert list(error.resume()["record_id"]) == ["1", "2", "3"]
+
+
+def test_rows_say_when_they_came_not_when_the_fetch_began(service):
+    now = [pd.Timestamp("2026-01-01T00:00Z").to_pydatetime()]
+    broken = [True]
+    hit = failing(service, lambda asked: broken and asked.query.get("cursor") == "1")
+    serve(service, [record("1"), record("2")], first=hit, per_page=1)
+    with service.connect(clock=lambda: now[0]) as client:
+        error = incomplete(client.records)
+        broken.clear()
+        now[0] = pd.Timestamp("2026-01-03T00:00Z").to_pydatetime()
+        frame = error.resume()
+    assert list(frame["fetched_at"].dt.day) == [1, 3]
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def in_a_notebook(error):
 
 def variables(happened):
     told = "".join(map(with_variables, chain(happened.error)))
-    assert told.count("    self = ") >= 3
+    assert told.count("    self = ") >= 2
     return told
 
 

@@ -205,7 +205,7 @@ def test_text_for_credentials_is_refused_and_not_repeated():
         ("", "it is empty"),
         (1842862763295184641, "must be text, not int"),
         (1.842862763295184641e18, "must be text, not float"),
-        (None, "must be text, not NoneType"),
+        (None, "record id is missing"),
         ("1.84286E+18", "holds something else"),
         ("../device", "holds something else"),
         ("1/files", "holds something else"),

@@ -74,6 +74,12 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise ValueError(f"There is no fault {self.kind!r}: choose one of {', '.join(_KINDS)}.")
+        if not 0 <= self.share <= 1:
+            raise ValueError("share= takes a part of the requests, from 0 to 1.")
+        try:
+            re.compile(self.path)
+        except re.error as error:
+            raise ValueError(f"path= takes a regular expression: {error}.") from None
         if self.every < 1:
             raise ValueError("every= takes a whole number from 1.")
 
