@@ -127,7 +127,7 @@ def test_a_refusal_of_the_device_that_does_not_exist_proves_nothing(service, con
 
 
 def test_a_record_that_two_devices_claim_is_of_neither(service, connected):
-    rows = [record("1"), record("2", owner="7")]
+    rows = [record("1", owner="7"), record("2", owner="7")]
     everywhere = {"code": 0, "data": [{"recordId": "1"}]}
 
     def first(asked):
