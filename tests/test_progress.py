@@ -3,6 +3,8 @@ import sys
 import time
 from types import SimpleNamespace
 
+import nbclient
+import nbformat
 import pytest
 
 from koodrive_nb import progress
@@ -178,3 +180,22 @@ def test_what_is_raised_below_a_bar_comes_through(wanted, capsys):
         progress.bar(wanted, "backup records", "page", None, lambda: 1),
     ):
         raise ValueError("no")
+
+
+def test_a_bar_in_a_notebook_is_a_widget_that_leaves_nothing_in_the_saved_file():
+    source = """
+import time
+from IPython.display import display
+from koodrive_nb import progress
+progress._AFTER_S = 0
+with progress.bar(True, "backup records", " pages", 10, lambda: 4) as update:
+    update()
+    time.sleep(0.2)
+    update()
+"""
+    cells = [nbformat.v4.new_code_cell(source)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(notebook, store_widget_state=False).execute()
+    (shown,) = notebook.cells[0].outputs
+    assert shown["output_type"] == "display_data"
+    assert shown["data"] == {"text/plain": ""}
