@@ -12,10 +12,9 @@ from koodrive_nb.columns import MODULES
 from koodrive_nb.device_labels import DeviceLabels
 from koodrive_nb.errors import ConfigurationError, InvalidParameterError, KooDriveError
 from koodrive_nb.fetching import Fetch
-from koodrive_nb.jobs import Job, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Literal
 
     import pandas as pd
@@ -130,8 +129,7 @@ class Client:
             ServiceError: The service said no.
             ProtocolError: The answer breaks the contract.
         """
-        job = self._account.devices()
-        return self._fetch("devices", [job])
+        return self._fetch("devices", [self._account.devices()])
 
     def files(
         self, record_id: str, *, errors: Literal["raise", "collect"] = "raise"
@@ -164,12 +162,7 @@ class Client:
             NotFoundError: This user has no such device.
             IncompleteError: Part of it failed.
         """
-        settings.checked_id(device_id, "device id")
-        jobs = [
-            self._account.scopes(device_id, code, is_filtered=module is not None)
-            for code in _codes(module)
-        ]
-        return self._fetch("scopes", jobs, errors=errors)
+        return self._of_device("scopes", self._account.scopes, device_id, module, errors)
 
     def configs(
         self,
@@ -187,12 +180,7 @@ class Client:
             NotFoundError: This user has no such device.
             IncompleteError: Part of it failed.
         """
-        settings.checked_id(device_id, "device id")
-        jobs = [
-            self._account.configs(device_id, code, is_filtered=module is not None)
-            for code in _codes(module)
-        ]
-        return self._fetch("configs", jobs, errors=errors)
+        return self._of_device("configs", self._account.configs, device_id, module, errors)
 
     def for_user(self, user_id: str) -> Client:
         """Give a client for another user of the same service, over the same connections.
@@ -213,6 +201,18 @@ class Client:
             origins={**self._settings.origins, "user_id": "for_user()"},
         )
         return Client(found, self._service)
+
+    def _of_device(
+        self,
+        dataset: str,
+        ask: Callable[..., Job],
+        device_id: str,
+        module: str | None,
+        errors: str,
+    ) -> pd.DataFrame:
+        settings.checked_id(device_id, "device id")
+        jobs = [ask(device_id, code, is_filtered=module is not None) for code in _codes(module)]
+        return self._fetch(dataset, jobs, errors=errors)
 
     def _fetch(
         self,

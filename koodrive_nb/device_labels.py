@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from koodrive_nb import decode
+from koodrive_nb.columns import columns
 from koodrive_nb.errors import NotFoundError, ProtocolError, ServiceError
 from koodrive_nb.jobs import run_all
 from koodrive_nb.streams import Stream, merged
@@ -28,13 +29,6 @@ if TYPE_CHECKING:
 
 _NO_DEVICE = "0"
 _UNPROVEN = {"filter ignored", "filter unproven"}
-_DEVICE_COLUMNS = (
-    "device_id",
-    "device_name",
-    "device_os",
-    "machine_code",
-    "device_create_time",
-)
 
 
 @dataclass(slots=True)
@@ -114,11 +108,14 @@ class DeviceLabels:
         if not self.owners or self.devices is None:
             return
         devices = decode.to_frame([(self.devices.stream, [*self.devices.tables])], "devices")
-        by_id = devices.set_index("device_id", drop=False)
+        by_id = devices.set_index("device_id")
         rows = frame["device_id"].isna() & frame["record_id"].isin(list(self.owners))
         owner = frame.loc[rows, "record_id"].map(self.owners)
-        for name in _DEVICE_COLUMNS:
-            frame.loc[rows, name] = by_id[name].reindex(owner).set_axis(owner.index)
+        for column in columns("devices"):
+            # The others, such as when the devices were fetched, are the record's own.
+            if column.api_field and column.name != "device_id":
+                known = by_id[column.name].reindex(owner).set_axis(owner.index)
+                frame.loc[rows, column.name] = known
         frame.loc[rows, "device_id"] = owner
         frame.loc[rows, "device_source"] = "query"
 

@@ -260,14 +260,11 @@ def run_all(jobs: Sequence[Job], service: Service, stop: threading.Event, what: 
         nonlocal in_a_row
         try:
             job.run(service, stop)
-        except NotFoundError as error:
-            job.error = error.with_traceback(None)
-            in_a_row = 0
         except KooDriveError as error:
             # Its frames would keep whole answers in memory.
             job.error = error.with_traceback(None)
             # What is refused for good is refused at once, so that it costs little to go on.
-            in_a_row += error.retryable
+            in_a_row = 0 if isinstance(error, NotFoundError) else in_a_row + error.retryable
             if _concerns_all(error) or in_a_row > service.max_workers:
                 stop.set()
         else:

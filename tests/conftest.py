@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -132,6 +133,26 @@ class Service:
 
         self.answer = answer
 
+    def serve(self, rows, *, first=lambda asked: None, per_page=100):
+        """Answer as the API does from these records, unless `first` has an answer."""
+
+        def answer(asked):
+            early = first(asked)
+            if early is not None:
+                return early
+            wanted = asked.path.removeprefix("/koodrive/ose/v1/backup/record").removeprefix("/")
+            if wanted:
+                found = [row for row in rows if row["recordId"] == wanted]
+                return Answer({"code": 0, "data": found[0]} if found else {"code": 13000309})
+            mine = [row for row in rows if row["moduleCode"] == asked.query["moduleCode"]]
+            start = int(asked.query.get("cursor", "0"))
+            following = str(start + per_page) if start + per_page < len(mine) else ""
+            return Answer(
+                {"code": 0, "data": mine[start : start + per_page], "nextCursor": following}
+            )
+
+        self.answer = answer
+
     def close(self):
         self._server.shutdown()
         self._server.server_close()
@@ -143,3 +164,10 @@ def service():
     running = Service()
     yield running
     running.close()
+
+
+@pytest.fixture
+def connected(service):
+    """Give a client of the double whose rows carry a fixed instant."""
+    with service.connect(clock=lambda: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) as client:
+        yield client

@@ -8,7 +8,6 @@ import pytest
 import koodrive_nb as kd
 
 BASE = "/koodrive/ose/v1/backup"
-MOMENT = pd.Timestamp("2026-01-02T03:04:05Z").to_pydatetime()
 DEVICE_COLUMNS = ["device_id", "device_name", "device_os", "machine_code", "device_create_time"]
 DEVICES = [
     {"deviceId": "7", "deviceName": "Seven", "deviceOS": "iOS", "machineCode": "m7"}
@@ -55,12 +54,6 @@ def incomplete(ask, *arguments, **options):
     with pytest.raises(kd.IncompleteError) as caught:
         ask(*arguments, **options)
     return caught.value
-
-
-@pytest.fixture
-def connected(service):
-    with service.connect(clock=lambda: MOMENT) as client:
-        yield client
 
 
 def elsewhere(asked):

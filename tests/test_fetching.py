@@ -11,33 +11,12 @@ import pytest
 import koodrive_nb as kd
 
 BASE = "/koodrive/ose/v1/backup"
-MOMENT = pd.Timestamp("2026-01-02T03:04:05Z").to_pydatetime()
 MODULES = ("100", "101", "102")
 MAGIC = "1775406005920779393"
 
 
 def record(identity, module="101"):
     return {"recordId": identity, "moduleCode": module, "deviceInfo": {"deviceId": "9"}}
-
-
-def serve(service, rows, *, first=lambda asked: None, per_page=100):
-    """Answer as the API does from these records, unless `first` has an answer."""
-    said = service.Answer
-
-    def answer(asked):
-        early = first(asked)
-        if early is not None:
-            return early
-        wanted = asked.path.removeprefix(f"{BASE}/record").removeprefix("/")
-        if wanted:
-            found = [row for row in rows if row["recordId"] == wanted]
-            return said({"code": 0, "data": found[0]} if found else {"code": 13000309})
-        mine = [row for row in rows if row["moduleCode"] == asked.query["moduleCode"]]
-        start = int(asked.query.get("cursor", "0"))
-        following = str(start + per_page) if start + per_page < len(mine) else ""
-        return said({"code": 0, "data": mine[start : start + per_page], "nextCursor": following})
-
-    service.answer = answer
 
 
 def paths(service):
@@ -56,19 +35,13 @@ def incomplete(ask, *arguments, **options):
     return caught.value
 
 
-@pytest.fixture
-def connected(service):
-    with service.connect(clock=lambda: MOMENT) as client:
-        yield client
-
-
 @pytest.mark.parametrize(
     "shape", [list, tuple, iter, pd.Series, pd.Index], ids=lambda s: s.__name__
 )
 def test_records_come_in_the_order_and_as_often_as_asked_for_each_asked_once(
     service, connected, shape
 ):
-    serve(service, [record(each) for each in "123"])
+    service.serve([record(each) for each in "123"])
     frame = connected.records_by_id(shape(["3", "1", "3", "2", "1"]))
     assert list(frame["record_id"]) == ["3", "1", "3", "2", "1"]
     assert list(frame.index) == [0, 1, 2, 3, 4]
@@ -113,7 +86,7 @@ def test_unfit_ids_are_refused_with_their_place_and_nothing_is_sent(service, con
     ],
 )
 def test_unknown_ids_are_listed_and_the_others_kept(service, connected, asked_for, came, lost):
-    serve(service, [record("1"), record("2")])
+    service.serve([record("1"), record("2")])
     error = incomplete(connected.records_by_id, asked_for)
     table = error.failures
     assert list(error.frame["record_id"]) == came
@@ -134,20 +107,20 @@ def test_unknown_ids_are_listed_and_the_others_kept(service, connected, asked_fo
 
 def test_what_can_be_tried_again_later_says_so_and_when(service, connected):
     wait = service.Answer(b"", 503, {"Retry-After": "0"})
-    serve(service, [record("1")], first=lambda asked: wait if asked.path.endswith("2") else None)
+    service.serve([record("1")], first=lambda asked: wait if asked.path.endswith("2") else None)
     table = incomplete(connected.records_by_id, ["1", "2"]).failures
     assert table[["retryable", "retry_after_s"]].to_numpy().tolist() == [[True, 0.0]]
 
 
 def test_the_only_record_that_does_not_exist_is_not_found(service, connected):
-    serve(service, [])
+    service.serve([])
     with pytest.raises(kd.NotFoundError):
         connected.records_by_id(["x", "x"])
     assert len(service.asked) == 1
 
 
 def test_collecting_gives_what_came_and_tells_what_did_not(service, connected):
-    serve(service, [record("1")])
+    service.serve([record("1")])
     frame = connected.records_by_id(["x", "1"], errors="collect")
     assert list(frame["record_id"]) == ["1"]
     assert frame.attrs["koodrive"]["complete"] is False
@@ -159,7 +132,7 @@ def test_collecting_gives_what_came_and_tells_what_did_not(service, connected):
 
 def test_another_record_than_asked_for_is_no_answer(service, connected):
     other = service.Answer({"code": 0, "data": {"recordId": "1"}})
-    serve(service, [record("1")], first=lambda asked: other)
+    service.serve([record("1")], first=lambda asked: other)
     error = incomplete(connected.records_by_id, ["1", "2"])
     assert list(error.frame["record_id"]) == ["1"]
     assert list(error.failures["what"]) == ["record 2"]
@@ -182,7 +155,7 @@ def test_as_many_requests_as_allowed_are_under_way_and_no_more(service, max_work
             under_way -= 1
 
     ids = [str(number) for number in range(4 * max_workers)]
-    serve(service, [record(each) for each in ids], first=count)
+    service.serve([record(each) for each in ids], first=count)
     with service.connect(max_workers=max_workers) as client:
         assert len(client.records_by_id(ids)) == len(ids)
     assert most == max_workers
@@ -195,7 +168,7 @@ def test_as_many_requests_as_allowed_are_under_way_and_no_more(service, max_work
 def test_a_look_at_the_first_pages_says_where_there_is_more(
     service, connected, max_pages, came, ended
 ):
-    serve(service, [record(each) | {"deviceInfo": None} for each in "12345"], per_page=2)
+    service.serve([record(each) | {"deviceInfo": None} for each in "12345"], per_page=2)
     frame = connected.records(module="101", max_pages=max_pages)
     assert list(frame["record_id"]) == [*"12345"][:came]
     assert kd.ledger(frame)["ended"].tolist() == [ended]
@@ -237,7 +210,7 @@ def test_charts_of_a_collected_frame_say_that_it_is_incomplete(service, connecte
         )
 
     row = record("1") | {"createTime": "2026-01-01T00:00:00Z", "endTime": "2026-01-01T00:01:00Z"}
-    serve(service, [row], first=first)
+    service.serve([row], first=first)
     part = connected.records(errors="collect")
     broken.clear()
     whole = connected.records(errors="collect")
@@ -340,7 +313,7 @@ def test_a_token_sees_only_its_user(service, connected):
     with pytest.raises(kd.ConfigurationError, match=r"auth=kd\.AppAuth"):
         connected.for_user("43")
     assert service.asked == []
-    serve(service, [record("1")])
+    service.serve([record("1")])
     assert set(connected.for_user("42").records()["user_id"]) == {"42"}
 
 

@@ -16,32 +16,11 @@ import pytest
 import koodrive_nb as kd
 
 BASE = "/koodrive/ose/v1/backup"
-MOMENT = pd.Timestamp("2026-01-02T03:04:05Z").to_pydatetime()
 MANY = [f"{number:03}" for number in range(500)]
 
 
 def record(identity, module="101"):
     return {"recordId": identity, "moduleCode": module, "deviceInfo": {"deviceId": "9"}}
-
-
-def serve(service, rows, *, first=lambda asked: None, per_page=100):
-    """Answer as the API does from these records, unless `first` has an answer."""
-    said = service.Answer
-
-    def answer(asked):
-        early = first(asked)
-        if early is not None:
-            return early
-        wanted = asked.path.removeprefix(f"{BASE}/record").removeprefix("/")
-        if wanted:
-            found = [row for row in rows if row["recordId"] == wanted]
-            return said({"code": 0, "data": found[0]} if found else {"code": 13000309})
-        mine = [row for row in rows if row["moduleCode"] == asked.query["moduleCode"]]
-        start = int(asked.query.get("cursor", "0"))
-        following = str(start + per_page) if start + per_page < len(mine) else ""
-        return said({"code": 0, "data": mine[start : start + per_page], "nextCursor": following})
-
-    service.answer = answer
 
 
 def paths(service):
@@ -61,12 +40,6 @@ def incomplete(ask, *arguments, **options):
     with pytest.raises(kd.IncompleteError) as caught:
         ask(*arguments, **options)
     return caught.value
-
-
-@pytest.fixture
-def connected(service):
-    with service.connect(clock=lambda: MOMENT) as client:
-        yield client
 
 
 REFUSALS = {"credentials": (401, {"code": 401}, 1), "many in a row": (503, b"", 5)}
@@ -89,13 +62,13 @@ def test_what_would_fail_likewise_is_not_asked_and_asked_when_it_goes_on(
     status, body, attempts = REFUSALS[reason]
     taken = 60
     rows = [record(each) for each in MANY]
-    serve(service, rows)
+    service.serve(rows)
     ids = [*reversed(MANY), MANY[3]]
     undisturbed = connected.records_by_id(ids)
     service.asked.clear()
 
     refusal = service.Answer(body, status)
-    serve(service, rows, first=lambda asked: refusal if len(service.asked) > taken else None)
+    service.serve(rows, first=lambda asked: refusal if len(service.asked) > taken else None)
     error = incomplete(connected.records_by_id, ids)
     assert taken < len(service.asked) <= taken + 20 * attempts
     came = set(error.frame["record_id"])
@@ -106,14 +79,14 @@ def test_what_would_fail_likewise_is_not_asked_and_asked_when_it_goes_on(
     assert error.failures.loc[error.failures["error"].str.startswith("stopped"), "retryable"].all()
 
     service.asked.clear()
-    serve(service, rows)
+    service.serve(rows)
     pd.testing.assert_frame_equal(error.resume(), undisturbed)
     assert paths(service) == dict.fromkeys(lost, 1)
 
 
 def test_failures_between_successes_end_nothing(service, connected):
     lost = service.Answer(b"", 404)
-    serve(service, [record(each) for each in MANY])
+    service.serve([record(each) for each in MANY])
     service_answer = service.answer
     service.answer = lambda asked: lost if int(asked.path[-3:]) % 3 else service_answer(asked)
     error = incomplete(connected.records_by_id, MANY)
@@ -129,7 +102,7 @@ def test_what_fails_again_can_go_on_again(service, connected, kind):
     def is_hit(asked):
         return asked.query.get("cursor", asked.path.rpartition("/")[2]) in broken
 
-    serve(service, rows, first=failing(service, is_hit), per_page=1)
+    service.serve(rows, first=failing(service, is_hit), per_page=1)
 
     def ask():
         if kind == "ids":
@@ -153,7 +126,7 @@ def test_an_error_that_went_on_gives_the_same_frame_again(service, connected, ca
     def is_hit(asked):
         return broken and (asked.query.get("cursor") == "1" or asked.path.endswith("/2"))
 
-    serve(service, [record("1"), record("2")], first=failing(service, is_hit), per_page=1)
+    service.serve([record("1"), record("2")], first=failing(service, is_hit), per_page=1)
     error = incomplete(getattr(connected, calls[0]), calls[1])
     broken.clear()
     whole = error.resume()
@@ -174,7 +147,7 @@ def test_an_interrupted_resume_does_not_disturb_the_next_one(service, connected,
         held.wait(0.5)
         return None
 
-    serve(service, [record("1"), record("2"), record("3")], first=first, per_page=1)
+    service.serve([record("1"), record("2"), record("3")], first=first, per_page=1)
     error = incomplete(connected.records)
     broken.clear()
 
@@ -193,7 +166,7 @@ def test_rows_say_when_they_came_not_when_the_fetch_began(service):
     now = [pd.Timestamp("2026-01-01T00:00Z").to_pydatetime()]
     broken = [True]
     hit = failing(service, lambda asked: broken and asked.query.get("cursor") == "1")
-    serve(service, [record("1"), record("2")], first=hit, per_page=1)
+    service.serve([record("1"), record("2")], first=hit, per_page=1)
     with service.connect(clock=lambda: now[0]) as client:
         error = incomplete(client.records)
         broken.clear()
@@ -206,8 +179,7 @@ def test_rows_say_when_they_came_not_when_the_fetch_began(service):
 def half_done(service, connected):
     """Give an error of user 42 whose second page is still missing."""
     broken = [True]
-    serve(
-        service,
+    service.serve(
         [record(each) for each in "1234"],
         first=failing(service, lambda asked: "cursor" in asked.query and broken),
         per_page=2,
@@ -248,8 +220,7 @@ def test_an_error_does_not_go_on_with_another_user_or_service(service, client, h
 
 def test_a_listing_goes_on_at_the_page_where_it_failed(service, connected):
     broken = {"4"}
-    serve(
-        service,
+    service.serve(
         [record(each) for each in "1234567"],
         first=failing(service, lambda asked: asked.query.get("cursor") in broken),
         per_page=2,
@@ -310,7 +281,7 @@ def test_a_token_that_expires_in_the_middle_costs_nothing(service):
             valid = "expired"
         return None
 
-    serve(service, [record(each) for each in MANY[:40]], first=expire, per_page=2)
+    service.serve([record(each) for each in MANY[:40]], first=expire, per_page=2)
     with service.connect(auth=kd.TokenAuth(give)) as client:
         frame = client.records(module="101")
     assert list(frame["record_id"]) == MANY[:40]
@@ -319,7 +290,7 @@ def test_a_token_that_expires_in_the_middle_costs_nothing(service):
 
 
 def test_a_thousand_failures_make_a_short_error(service, connected):
-    serve(service, [record("1")])
+    service.serve([record("1")])
     error = incomplete(connected.records_by_id, ["1", *(f"x{number}" for number in range(1000))])
     assert len(error.failures) == 1000
     assert "and 997 more" in str(error)
