@@ -11,7 +11,7 @@ import narwhals as nw
 import pandas as pd
 
 from koodrive_nb.analysis import rules
-from koodrive_nb.analysis.zones import local_time
+from koodrive_nb.analysis.zones import epoch_ms, local_bin, walls
 from koodrive_nb.columns import TIME
 from koodrive_nb.errors import ConfigurationError
 
@@ -81,18 +81,20 @@ def _counts(
     zone: ZoneInfo,
     edges: tuple[pd.Timestamp, pd.Timestamp],
 ) -> pd.DataFrame:
+    width_ms = {"1h": 3_600_000, "1d": 86_400_000}[unit]
+    instants = edges[0].to_pydatetime(), edges[1].to_pydatetime()
     counts = {}
     for name, column in (
         ("created", "create_time"),
         ("ended", "_ended"),
         ("presumed_stuck", "_lost"),
     ):
-        local = local_time(nw.col(column), zone, *(edge.to_pydatetime() for edge in edges))
-        binned = events.filter(~nw.col(column).is_null()).with_columns(_bin=local.dt.truncate(unit))
-        table = rules.collect(binned.group_by("_bin").agg(n=nw.len()))
+        known = events.filter(~nw.col(column).is_null())
+        number = local_bin(epoch_ms(known, column), zone, instants, width_ms)
+        table = rules.collect(known.with_columns(_bin=number).group_by("_bin").agg(n=nw.len()))
         counts[name] = table.set_index("_bin")["n"]
     joined = pd.DataFrame(counts)
-    joined.index = pd.DatetimeIndex(joined.index).tz_localize(None)
+    joined.index = walls(joined.index, width_ms)
     return joined.fillna(0).astype("int64")
 
 

@@ -1,4 +1,4 @@
-"""Local time on every engine: UTC plus the zone's offset, one case per change of offset.
+"""Local time on every engine, in numbers: UTC plus the zone's offset, one case per change of it.
 
 DuckDB and Spark cannot convert zones through narwhals; adding the offset is exact and runs
 everywhere.
@@ -10,11 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
+import pandas as pd
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 _STEP = timedelta(days=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MONDAY_MS = 4 * 86_400_000
 
 
 def offset_changes(zone: ZoneInfo, first: datetime, last: datetime) -> list[datetime]:
@@ -39,17 +42,48 @@ def offset_changes(zone: ZoneInfo, first: datetime, last: datetime) -> list[date
     return changes
 
 
-def local_time(column: nw.Expr, zone: ZoneInfo, first: datetime, last: datetime) -> nw.Expr:
-    """Shift instants between `first` and `last` to the wall clock of a zone.
+def epoch_ms(frame: nw.LazyFrame[Any], column: str) -> nw.Expr:
+    """Give instants as whole milliseconds since 1970 in UTC, on every engine."""
+    at = nw.col(column)
+    if frame.implementation.is_pandas_like() or frame.implementation.is_polars():
+        return at.dt.timestamp("ms")
+    # narwhals has no dt.timestamp for DuckDB and Spark, so the calendar is counted out.
+    year = at.dt.year().cast(nw.Int64)
+    leap_days = (year - 1969) // 4 - (year - 1901) // 100 + (year - 1601) // 400
+    days = (year - 1970) * 365 + leap_days + at.dt.ordinal_day() - 1
+    seconds = ((days * 24 + at.dt.hour()) * 60 + at.dt.minute()) * 60 + at.dt.second()
+    return (seconds * 1000 + at.dt.millisecond()).cast(nw.Int64)
 
-    The result still carries UTC as its zone, so that every engine truncates it alike.
+
+def local_bin(
+    ms: nw.Expr, zone: ZoneInfo, edges: tuple[datetime, datetime], width_ms: int
+) -> nw.Expr:
+    """Number the bins of local time that instants, in milliseconds since 1970, lie in.
+
+    Bin 0 begins at midnight of Monday, 5 January 1970, on the wall; instants lie between `edges`.
     """
-    edges = offset_changes(zone, first, last)
-    shifts = [instant.astimezone(zone).utcoffset() or timedelta(0) for instant in (first, *edges)]
-    if not edges:
-        return column + shifts[0]
-    chain: Any = nw.when(column < edges[0]).then(column + shifts[0])
-    for edge, shift in zip(edges[1:], shifts[1:], strict=False):
-        chain = chain.when(column < edge).then(column + shift)
-    result: nw.Expr = chain.otherwise(column + shifts[-1])
-    return result
+    changes = offset_changes(zone, *edges)
+    shifts = [_offset_ms(instant, zone) for instant in (edges[0], *changes)]
+    local = ms + shifts[-1]
+    for change, shift in zip(reversed(changes), reversed(shifts[:-1]), strict=True):
+        local = nw.when(ms < _ms(change)).then(ms + shift).otherwise(local)
+    return ((local - _MONDAY_MS) // width_ms).cast(nw.Int64)
+
+
+def walls(bins: pd.Index[Any], width_ms: int) -> pd.DatetimeIndex:
+    """Give what the clock on the wall says where numbered bins begin."""
+    return pd.DatetimeIndex(pd.to_datetime(bins * width_ms + _MONDAY_MS, unit="ms"))
+
+
+def bin_starts(bins: pd.Index[Any], zone: ZoneInfo, width_ms: int) -> pd.DatetimeIndex:
+    """Give the instants at which numbered bins begin; one in a skipped hour begins after it."""
+    local = walls(bins, width_ms).tz_localize(zone.key, ambiguous=True, nonexistent="shift_forward")
+    return local.tz_convert("UTC").as_unit("ms")
+
+
+def _offset_ms(instant: datetime, zone: ZoneInfo) -> int:
+    return (instant.astimezone(zone).utcoffset() or timedelta(0)) // timedelta(milliseconds=1)
+
+
+def _ms(instant: datetime) -> int:
+    return (instant - _EPOCH) // timedelta(milliseconds=1)

@@ -1,9 +1,14 @@
 """Records made to measure, and every engine that the analysis runs on."""
 
+import itertools
+import os
+import shutil
+
 import duckdb
 import pandas as pd
 import polars as pl
 import pytest
+from pyspark.sql import SparkSession
 
 from koodrive_nb import columns
 
@@ -56,9 +61,50 @@ def _duckdb(frame, zone="UTC"):
     return connection.table("records")
 
 
-@pytest.fixture(params=["polars", "polars lazy", "duckdb", "duckdb in Etc/UTC"])
+@pytest.fixture(scope="session")
+def to_spark(tmp_path_factory):
+    """Move pandas frames to a real Spark, with two workers in this machine's memory."""
+    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+        reason = "Spark needs a Java runtime, and none is installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("spark")
+    numbers = itertools.count()
+    session = (
+        SparkSession.builder.master("local[2]")
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.shuffle.partitions", "2")
+        .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
+        .config("spark.ui.enabled", "false")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("OFF")
+
+    def move(frame):
+        path = folder / f"{next(numbers)}.parquet"
+        frame.to_parquet(path, index=False)
+        return session.read.parquet(str(path))
+
+    yield move
+    session.stop()
+
+
+@pytest.fixture(
+    params=[
+        "polars",
+        "polars lazy",
+        "duckdb",
+        "duckdb in Etc/UTC",
+        pytest.param("spark", marks=pytest.mark.spark),
+    ]
+)
 def engine(request):
     """Move a pandas frame to another engine."""
+    if request.param == "spark":
+        return request.getfixturevalue("to_spark")
     return {
         "polars": pl.from_pandas,
         "polars lazy": lambda frame: pl.from_pandas(frame).lazy(),
