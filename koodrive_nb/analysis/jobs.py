@@ -9,7 +9,7 @@ import narwhals as nw
 import pandas as pd
 
 from koodrive_nb import settings
-from koodrive_nb.analysis import flows, rules
+from koodrive_nb.analysis import arguments, flows, rules
 from koodrive_nb.analysis.lanes import drawable, find_gaps, find_lanes, place
 from koodrive_nb.analysis.states import classify
 from koodrive_nb.columns import STRING, TIME, UNKNOWN, categories
@@ -18,6 +18,8 @@ from koodrive_nb.streams import ATTRS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from koodrive_nb.analysis.arguments import Duration, StuckAfter
 
 KINDS = ("backup", "gap", "waiting")
 FORMS = ("auto", "lanes", "flow")
@@ -66,13 +68,13 @@ def timeline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     devices: Any = None,
     since: object = None,
     until: object = None,
-    gap_after: rules.Duration = "7D",
+    gap_after: Duration = "7D",
     form: str = "auto",
     max_lanes: int = 30,
     max_marks: int = 800,
     as_of: object = None,
     tz: str | None = None,
-    stuck_after: str | rules.Duration | Mapping[str, rules.Duration] = "auto",
+    stuck_after: StuckAfter = "auto",
 ) -> pd.DataFrame:
     """Lay the backups of each device out in time, with the gaps where one is missing.
 
@@ -104,15 +106,10 @@ def timeline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
                 f"{name}= takes a whole number from 1 to {most:,}, not {value!r}."
             )
     zone = settings.display_zone(tz)
-    window = _Window(
-        None if since is None else rules.instant(since, "since", zone.key),
-        None if until is None else rules.instant(until, "until", zone.key),
-    )
-    if window.since is not None and window.until is not None and window.since >= window.until:
-        raise InvalidParameterError("since= must lie before until=.")
-    gap = rules.duration(gap_after, "gap_after")
+    gap = arguments.duration(gap_after, "gap_after")
     frame = rules.lazy(classify(records, as_of=as_of, stuck_after=stuck_after), _NEEDED)
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
+    window = _Window(*arguments.window(since, until, zone.key, context.as_of))
     lanes = find_lanes(frame, devices, as_of)
     if context.as_of is None and lanes["as_of"].notna().any():
         context = replace(context, as_of=lanes["as_of"].max())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import pandas as pd
 
-from koodrive_nb.analysis import rules
+from koodrive_nb.analysis import arguments, rules
 from koodrive_nb.columns import STRING, TIME
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _with_bound_devices(lanes: pd.DataFrame, devices: Any, as_of: object) -> pd.
     bound = rules.collect(rules.lazy(devices, needed).select(*needed)).sort_values("fetched_at")
     bound = bound.drop_duplicates(["user_id", "device_id"], keep="last")
     if as_of is not None:
-        limit = rules.instant(as_of, "as_of")
+        limit = arguments.instant(as_of, "as_of")
         bound = bound[~(bound["device_create_time"] > limit)]
         bound["fetched_at"] = bound["fetched_at"].where(bound["fetched_at"] < limit, limit)
     name = bound["device_name"].astype("object").where(bound["device_name"].notna(), "")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from numbers import Number
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import pandas as pd
 import pyarrow as pa
 
+from koodrive_nb.analysis.arguments import duration
 from koodrive_nb.columns import MODULES, STRING, TIME, UNKNOWN, columns
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
@@ -20,18 +19,17 @@ from koodrive_nb.streams import ATTRS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from koodrive_nb.analysis.arguments import StuckAfter
+
 STATES = ("completed", "in_progress", "stuck", "to_be_deleted", "unknown")
 STUCK_REASONS = ("superseded", "age")
 OS_FAMILIES = ("android", "harmonyos", "ios", "windows", "macos", "linux", "other", "unknown")
 MODULE_LABELS = (*MODULES.values(), UNKNOWN)
 
-Duration: TypeAlias = str | timedelta | pd.Timedelta
-
 _PANDAS = dict.fromkeys((pa.string(), pa.large_string(), pa.string_view()), STRING) | {
     pa.int64(): pd.Int64Dtype()
 }
 _KINDS = {column.name: column.kind for column in columns("records")}
-_YEARS = range(1970, 2200)
 _AT_LEAST = pd.Timedelta("1h")
 _FEW_COMPLETED = pd.Timedelta("24h")
 _ENOUGH_COMPLETED = 30
@@ -136,57 +134,7 @@ def collect(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
     return table
 
 
-def instant(value: object, name: str, zone: str = "UTC") -> pd.Timestamp:
-    """Read an instant; one that names no zone is meant in `zone`.
-
-    Raises:
-        InvalidParameterError: It is none.
-    """
-    stamp: Any = None
-    # pandas reads a bare number as nanoseconds since 1970, and some words as what a clock says.
-    if not isinstance(value, Number) and value not in {"now", "today"}:
-        given: Any = value
-        try:
-            stamp = pd.Timestamp(given)
-            if stamp.tzinfo is None:
-                stamp = stamp.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
-            stamp = stamp.tz_convert("UTC")
-        except (ValueError, TypeError, AttributeError, OverflowError, NotImplementedError):
-            stamp = None
-    if not isinstance(stamp, pd.Timestamp) or stamp.year not in _YEARS:
-        raise InvalidParameterError(
-            f"{name}= takes an instant such as '2025-12-17T08:30Z' or a datetime, not {value!r}."
-        )
-    return stamp
-
-
-def duration(value: object, name: str) -> pd.Timedelta:
-    """Read a positive duration, such as "7D" or "36h".
-
-    Raises:
-        InvalidParameterError: It is none, or has no unit.
-    """
-    try:
-        if isinstance(value, str | timedelta):
-            span = pd.Timedelta(value)
-            if isinstance(span, pd.Timedelta) and span > pd.Timedelta(0) and not _bare(value):
-                return span
-    except ValueError:
-        pass
-    raise InvalidParameterError(
-        f"{name}= takes a positive duration with its unit, such as '7D', '36h' or a timedelta, "
-        f"not {value!r}."
-    )
-
-
-def _bare(value: object) -> bool:
-    # pandas reads "7" as seven nanoseconds.
-    return isinstance(value, str) and value.strip(" +-.").replace(".", "").isdigit()
-
-
-def stuck_limits(
-    durations: pd.DataFrame, stuck_after: str | Duration | Mapping[str, Duration]
-) -> dict[str, float]:
+def stuck_limits(durations: pd.DataFrame, stuck_after: StuckAfter) -> dict[str, float]:
     """Give for each module the seconds after which an open backup counts as stuck.
 
     "auto": three times the 99th percentile of the module's completed durations (`durations` has

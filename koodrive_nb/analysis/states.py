@@ -16,14 +16,16 @@ import narwhals as nw
 import pandas as pd
 
 from koodrive_nb import settings
-from koodrive_nb.analysis import rules
-from koodrive_nb.analysis.labels import device_label, os_family
-from koodrive_nb.columns import STRING, UNKNOWN, categories
+from koodrive_nb.analysis import arguments, rules
+from koodrive_nb.analysis.labels import device_label, devices_of, os_family
+from koodrive_nb.columns import STRING, TIME, UNKNOWN, categories
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from koodrive_nb.analysis.arguments import StuckAfter
 
 Frame = TypeVar("Frame")
 
@@ -52,7 +54,7 @@ def classify(
     records: Frame,
     *,
     as_of: object = None,
-    stuck_after: str | rules.Duration | Mapping[str, rules.Duration] = "auto",
+    stuck_after: StuckAfter = "auto",
 ) -> Frame:
     """Add to each record the state it is in.
 
@@ -83,33 +85,53 @@ def classify(
         return records
     frame = _with_now(rules.lazy(records, _NEEDED), as_of)
     limits = rules.stuck_limits(_completed_durations(frame), stuck_after)
-    frame = _with_state(frame, limits).with_columns(
-        device_label=device_label(), os_family=os_family()
+    frame = _with_state(frame, limits)
+    if isinstance(records, pd.DataFrame):
+        return _added_to_pandas(records, frame)  # type: ignore[return-value]  # pandas came in
+    frame = frame.with_columns(
+        state=_spelled("_state", rules.STATES),
+        stuck_reason=_spelled("_stuck_reason", rules.STUCK_REASONS),
+        device_label=device_label(),
+        os_family=os_family(),
     )
     added = frame.select(*(name for name in names if name not in _ADDED), *_ADDED)
     native: Any = records
     native = nw.from_native(native)
     if isinstance(native, nw.LazyFrame):
         return added.to_native()  # type: ignore[no-any-return]  # the engine that came in
-    result: Any = added.collect(native.implementation).to_native()
-    if isinstance(result, pd.DataFrame):
-        result = result.astype(
-            {
-                "state": categories(rules.STATES),
-                "stuck_reason": categories(rules.STUCK_REASONS),
-                "device_label": STRING,
-                "os_family": categories(rules.OS_FAMILIES),
-                "as_of": "datetime64[ms, UTC]",
-            }
-        )
-        result.attrs = deepcopy(getattr(records, "attrs", {}))
-    return result  # type: ignore[no-any-return]  # as above
+    return added.collect(native.implementation).to_native()  # type: ignore[no-any-return]  # as above
+
+
+def _added_to_pandas(records: pd.DataFrame, frame: nw.LazyFrame[Any]) -> pd.DataFrame:
+    """Add the columns to a copy: words as categories, and labels once for each device."""
+    columns = ("_state", "_stuck_reason", "stuck_after_s", "as_of")
+    found: pd.DataFrame = frame.select(*columns).collect().to_native()
+    result = records.drop(columns=[name for name in _ADDED if name in records.columns])
+    devices, places = devices_of(records)
+    for name, words in (("state", rules.STATES), ("stuck_reason", rules.STUCK_REASONS)):
+        codes = found[f"_{name}"].to_numpy(dtype="int8")
+        result[name] = pd.Categorical.from_codes(codes, dtype=categories(words))
+    result["stuck_after_s"] = found["stuck_after_s"].to_numpy(dtype="float64")
+    result["device_label"] = devices["device_label"].astype(STRING).array.take(places)
+    families = devices["os_family"].astype(categories(rules.OS_FAMILIES))
+    result["os_family"] = families.array.take(places)
+    result["as_of"] = found["as_of"].astype(TIME).array
+    result.attrs = deepcopy(records.attrs)
+    return result
+
+
+def _spelled(code: str, words: Sequence[str]) -> nw.Expr:
+    chain: Any = nw.when(nw.col(code) == 0).then(nw.lit(words[0]))
+    for number, word in enumerate(words[1:], 1):
+        chain = chain.when(nw.col(code) == number).then(nw.lit(word))
+    result: nw.Expr = chain.otherwise(nw.lit(None, dtype=nw.String))
+    return result
 
 
 def _with_now(frame: nw.LazyFrame[Any], as_of: object) -> nw.LazyFrame[Any]:
     now = nw.col("fetched_at")
     if as_of is not None:
-        limit = nw.lit(rules.instant(as_of, "as_of").to_pydatetime())
+        limit = nw.lit(arguments.instant(as_of, "as_of").to_pydatetime())
         now = nw.when(now < limit).then(now).otherwise(limit)
     return frame.with_columns(as_of=now)
 
@@ -143,26 +165,26 @@ def _with_state(frame: nw.LazyFrame[Any], limits: Mapping[str, float]) -> nw.Laz
             for module, limit in limits.items()
         ),
     ).fill_null(value=False)
-    is_open = (status == 0).fill_null(value=False)
+    # What ended after a past "now" was still open then.
+    ended_later = (status == 1) & (now < nw.col("fetched_at")) & (nw.col("end_time") > now)
+    is_open = ((status == 0) | ended_later.fill_null(value=False)).fill_null(value=False)
+    # Numbers first: words for a million rows cost more than all the rest.
     frame = frame.with_columns(
-        stuck_reason=nw.when(is_open & superseded)
-        .then(nw.lit("superseded"))
+        _stuck_reason=nw.when(is_open & superseded)
+        .then(nw.lit(rules.STUCK_REASONS.index("superseded")))
         .when(is_open & too_old)
-        .then(nw.lit("age"))
-        .otherwise(nw.lit(None, dtype=nw.String)),
+        .then(nw.lit(rules.STUCK_REASONS.index("age")))
+        .otherwise(nw.lit(-1)),
         stuck_after_s=_by_module(limits),
     )
-    return frame.with_columns(
-        state=nw.when(~nw.col("stuck_reason").is_null())
-        .then(nw.lit("stuck"))
-        .when(is_open)
-        .then(nw.lit("in_progress"))
-        .when((status == 1).fill_null(value=False))
-        .then(nw.lit("completed"))
-        .when((status == 2).fill_null(value=False))  # noqa: PLR2004 -- the API's own code
-        .then(nw.lit("to_be_deleted"))
-        .otherwise(nw.lit("unknown"))
-    )
+    chain: Any = nw.when(nw.col("_stuck_reason") >= 0).then(nw.lit(rules.STATES.index("stuck")))
+    for state, is_in in (
+        ("in_progress", is_open),
+        ("completed", (status == 1).fill_null(value=False)),
+        ("to_be_deleted", (status == 2).fill_null(value=False)),  # noqa: PLR2004 -- the API's code
+    ):
+        chain = chain.when(is_in).then(nw.lit(rules.STATES.index(state)))
+    return frame.with_columns(_state=chain.otherwise(nw.lit(rules.STATES.index("unknown"))))
 
 
 def _by_module(values: Mapping[str, float]) -> nw.Expr:
@@ -180,7 +202,7 @@ def status_breakdown(
     by: str | Sequence[str] = "module",
     as_of: object = None,
     tz: str | None = None,
-    stuck_after: str | rules.Duration | Mapping[str, rules.Duration] = "auto",
+    stuck_after: StuckAfter = "auto",
 ) -> pd.DataFrame:
     """Count the records in each state, one row per group.
 
@@ -195,16 +217,7 @@ def status_breakdown(
     Raises:
         InvalidParameterError: A column is missing, or an argument is not what this takes.
     """
-    keys = [by] if isinstance(by, str) else list(by) if isinstance(by, list | tuple) else []
-    if (
-        not keys
-        or not all(isinstance(key, str) for key in keys)
-        or len(set(keys)) < len(keys)
-        or set(keys) & _RESULTS
-    ):
-        raise InvalidParameterError(
-            "by= takes one or more different columns of the records, as by='module'."
-        )
+    keys = arguments.keys(by, _RESULTS)
     classified = classify(records, as_of=as_of, stuck_after=stuck_after)
     frame = rules.lazy(rules.spelled(classified, keys), keys)
     zone = settings.display_zone(tz).key

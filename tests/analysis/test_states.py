@@ -1,6 +1,7 @@
 import datetime as dt
 import math
 
+import narwhals as nw
 import pandas as pd
 import polars as pl
 import pytest
@@ -56,6 +57,15 @@ def test_records_without_a_device_do_not_supersede_each_other(make):
         unknown | {"create_time": "2025-12-17T08:10Z"},
     )
     assert states(frame) == ["in_progress", "in_progress"]
+
+
+def test_what_ended_after_a_past_now_was_still_open_then(make):
+    row = {"create_time": "2025-12-17T07:50Z", "end_time": "2025-12-17T08:10Z"}
+    assert states(make(row)) == ["completed"]
+    assert states(make(row), as_of="2025-12-17T08:00Z") == ["in_progress"]
+    assert states(make(row), as_of="2025-12-17T08:10Z") == ["completed"]
+    # A clock that is ahead is no reason to doubt that it completed.
+    assert states(make(row | {"end_time": "2025-12-17T09:00Z"})) == ["completed"]
 
 
 def test_a_record_after_as_of_supersedes_nothing_yet(make):
@@ -265,12 +275,10 @@ def test_every_engine_gives_the_same_states_and_its_own_kind_of_frame(records, e
     moved = engine(records)
     native = kd.analysis.classify(moved, as_of="2025-12-16T00:00Z")
     assert type(native) is type(moved)
-    if isinstance(native, pl.LazyFrame):
-        native = native.collect()
-    found = (native if isinstance(native, pl.DataFrame) else native.pl()).sort("record_id")
+    found = nw.from_native(native).lazy().sort("record_id").collect("pyarrow").to_native()
     expected = kd.analysis.classify(records, as_of="2025-12-16T00:00Z").sort_values("record_id")
     for name in ("record_id", "state", "stuck_reason", "device_label", "os_family"):
-        assert found[name].to_list() == [
+        assert found[name].to_pylist() == [
             None if pd.isna(value) else value for value in expected[name]
         ]
 

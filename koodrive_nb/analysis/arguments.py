@@ -1,0 +1,122 @@
+"""What the analysis takes as arguments: instants, durations, windows, columns to group by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from numbers import Number
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pandas as pd
+
+from koodrive_nb.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+Duration: TypeAlias = str | timedelta | pd.Timedelta
+StuckAfter: TypeAlias = str | Duration | Mapping[str, Duration]
+
+_YEARS = range(1970, 2200)
+
+
+def instant(value: object, name: str, zone: str = "UTC") -> pd.Timestamp:
+    """Read an instant; one that names no zone is meant in `zone`.
+
+    Raises:
+        InvalidParameterError: It is none.
+    """
+    stamp: Any = None
+    # pandas reads a bare number as nanoseconds since 1970, and some words as what a clock says.
+    if not isinstance(value, Number) and value not in {"now", "today"}:
+        given: Any = value
+        try:
+            stamp = pd.Timestamp(given)
+            if stamp.tzinfo is None:
+                stamp = stamp.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
+            stamp = stamp.tz_convert("UTC")
+        except (ValueError, TypeError, AttributeError, OverflowError, NotImplementedError):
+            stamp = None
+    if not isinstance(stamp, pd.Timestamp) or stamp.year not in _YEARS:
+        raise InvalidParameterError(
+            f"{name}= takes an instant such as '2025-12-17T08:30Z' or a datetime, not {value!r}."
+        )
+    return stamp
+
+
+def duration(value: object, name: str) -> pd.Timedelta:
+    """Read a positive duration, such as "7D" or "36h".
+
+    Raises:
+        InvalidParameterError: It is none, or has no unit.
+    """
+    try:
+        if isinstance(value, str | timedelta):
+            span = pd.Timedelta(value)
+            if isinstance(span, pd.Timedelta) and span > pd.Timedelta(0) and not _bare(value):
+                return span
+    except ValueError:
+        pass
+    raise InvalidParameterError(
+        f"{name}= takes a positive duration with its unit, such as '7D', '36h' or a timedelta, "
+        f"not {value!r}."
+    )
+
+
+def _bare(value: object) -> bool:
+    # pandas reads "7" as seven nanoseconds.
+    return isinstance(value, str) and value.strip(" +-.").replace(".", "").isdigit()
+
+
+def window(
+    since: object, until: object, zone: str, newest: pd.Timestamp | None
+) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+    """Read the edges of a window; None leaves a side open.
+
+    `since` is an instant, or a duration such as "14D": so long before `until`, or before the
+    newest "now" of the records.
+
+    Raises:
+        InvalidParameterError: One is neither, or they leave nothing between them.
+    """
+    end = None if until is None else instant(until, "until", zone)
+    last = end if end is not None else newest
+    if since is None:
+        start = None
+    elif isinstance(since, timedelta) or _is_duration(since):
+        length = duration(since, "since")
+        start = None if last is None else (last - length).floor("ms")
+    else:
+        start = instant(since, "since", zone)
+    if start is not None and end is not None and start >= end:
+        raise InvalidParameterError("since= must lie before until=.")
+    return start, end
+
+
+def _is_duration(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        duration(value, "since")
+    except InvalidParameterError:
+        return False
+    return True
+
+
+def keys(by: object, results: Collection[str]) -> list[str]:
+    """Read the columns to group by; `results` are names that the table itself uses.
+
+    Raises:
+        InvalidParameterError: They are no names, or not all different, or the table's own.
+    """
+    names: Sequence[Any] = by if isinstance(by, list | tuple) else [by]
+    if (
+        not names
+        or not all(isinstance(name, str) for name in names)
+        or len(set(names)) < len(names)
+        or set(names) & set(results)
+    ):
+        raise InvalidParameterError(
+            "by= takes one or more different columns of the records, as by='module'."
+        )
+    return list(names)
