@@ -20,12 +20,13 @@ from koodrive_nb import misfits
 from koodrive_nb.columns import KEYS, MODULES, ORDERS, STATUSES, STRING, UNKNOWN, columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from koodrive_nb.columns import Column
     from koodrive_nb.streams import Stream
 
 _HALVE_ABOVE = 16
+_GATHERED_ROWS = 10_000
 _TIME = pa.timestamp("ms", "UTC")
 _ARROW = {"string": pa.string(), "Int64": pa.int64(), "time": _TIME}
 # Times are read as text first: read as times, one without a zone would pass for UTC unnoticed.
@@ -125,14 +126,14 @@ def _read_slowly(rows: Sequence[bytes], fields: Sequence[Column], stream: Stream
 
 
 def to_frame(parts: Sequence[tuple[Stream, list[pa.Table]]], dataset: str) -> pd.DataFrame:
-    """Join what several streams brought into one frame of the dataset, one row per key.
+    """Join what several streams brought into one frame of the dataset, one row per user and key.
 
     A row that came twice is kept in its highest status, then its newest version; its stream counts
     the other. Order: creation time, then the key. The lists of tables are emptied on the way, so
     that a long listing is held in memory once.
     """
     streams = [stream for stream, _ in parts]
-    table = pa.concat_tables(_pieces(parts, dataset))
+    table = pa.concat_tables(_gathered(_pieces(parts, dataset)))
     order = pc.sort_indices(table, [(name, "ascending") for name in ORDERS[dataset]])
     repeats = _repeats(table, KEYS[dataset], streams)
     if len(repeats):
@@ -149,10 +150,29 @@ def to_frame(parts: Sequence[tuple[Stream, list[pa.Table]]], dataset: str) -> pd
 
 def _pieces(parts: Sequence[tuple[Stream, list[pa.Table]]], dataset: str) -> Iterator[pa.Table]:
     for number, (stream, tables) in enumerate(parts):
-        piece = pa.concat_tables([_nothing(dataset), *tables])
+        piece = pa.concat_tables(tables or [_nothing(dataset)])
         tables.clear()
         piece = _with_given(piece, stream.given)
         yield piece.append_column("_stream", _repeat(number, pa.int32(), len(piece)))
+
+
+def _gathered(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Make few pieces of many small ones, whose overhead is many times what is in them."""
+    small: list[pa.Table] = []
+    rows = 0
+    for piece in pieces:
+        if small and rows + len(piece) > _GATHERED_ROWS:
+            yield _joined(small)
+            small, rows = [], 0
+        small.append(piece)
+        rows += len(piece)
+    if small:
+        yield _joined(small)
+
+
+def _joined(pieces: Sequence[pa.Table]) -> pa.Table:
+    # A long listing is one, and would be held in memory twice.
+    return pieces[0] if len(pieces) == 1 else pa.concat_tables(pieces).combine_chunks()
 
 
 def _with_given(table: pa.Table, given: Mapping[str, str]) -> pa.Table:
@@ -185,10 +205,13 @@ def _repeats(
         return np.empty(0)
     rank = [name for name in ("status_code", "version") if name in table.column_names]
     order = table.select([*keys, *rank]).to_pandas(types_mapper=_PANDAS.get)
+    numbers = table["_stream"].to_numpy()
+    # What belongs to two users is not one thing that came twice.
+    order["_user"] = pd.factorize(np.array([stream.user_id for stream in streams]))[0][numbers]
     best = order.sort_values(rank, kind="stable", na_position="first") if rank else order
-    kept = best.drop_duplicates(list(keys), keep="last").index.to_numpy()
+    kept = best.drop_duplicates(["_user", *keys], keep="last").index.to_numpy()
     dropped = np.delete(np.arange(len(table)), kept)
-    counts = np.bincount(table["_stream"].to_numpy()[dropped], minlength=len(streams))
+    counts = np.bincount(numbers[dropped], minlength=len(streams))
     for stream, count in zip(streams, counts, strict=True):
         stream.duplicates = int(count)
     return dropped
