@@ -42,6 +42,8 @@ _MOST_EMPTY_PAGES = 1_000
 _LONGEST_CURSOR = 1_000
 _ERROR_CHARACTERS = 500
 _UNAUTHORIZED = 401
+# Lists of users are old now and then, so some in a row may well be gone.
+_MOST_REFUSED = 50
 
 
 class _Named(msgspec.Struct):
@@ -242,19 +244,24 @@ class Job:
         }
 
 
-def _concerns_all(error: KooDriveError) -> bool:
-    """Tell whether all other requests would be refused likewise."""
-    is_expired = isinstance(error, AuthenticationError) and error.status == _UNAUTHORIZED
-    return is_expired or isinstance(error, ConfigurationError)
-
-
 def run_all(jobs: Sequence[Job], service: Service, stop: threading.Event, what: str) -> None:
     """Run the jobs that are not done, several at once; what fails is noted on its job.
 
     Refused credentials end it for all, as do many failures in a row that outlasted their retries:
-    the rest would fail likewise, each after all of its own.
+    the rest would fail likewise, each after all of its own. Where several users are asked for, a
+    refusal may be of one of them: only many users in a row tell that it is about the credentials.
     """
+    # Those that failed before come last, lest they end it again for the others.
+    left = sorted((job for job in jobs if not job.is_done), key=lambda job: job.error is not None)
+    has_users = len({job.stream.user_id for job in left}) > 1
     in_a_row = 0
+    refused: set[str] = set()
+    done: list[Job] = []
+
+    def concerns_all(error: KooDriveError) -> bool:
+        if isinstance(error, AuthenticationError):
+            return len(refused) > _MOST_REFUSED if has_users else error.status == _UNAUTHORIZED
+        return isinstance(error, ConfigurationError) or in_a_row > service.max_workers
 
     def work(job: Job) -> None:
         nonlocal in_a_row
@@ -263,21 +270,23 @@ def run_all(jobs: Sequence[Job], service: Service, stop: threading.Event, what: 
         except KooDriveError as error:
             # Its frames would keep whole answers in memory.
             job.error = error.with_traceback(None)
+            if isinstance(error, AuthenticationError):
+                refused.add(job.stream.user_id)
             # What is refused for good is refused at once, so that it costs little to go on.
             in_a_row = 0 if isinstance(error, NotFoundError) else in_a_row + error.retryable
-            if _concerns_all(error) or in_a_row > service.max_workers:
+            if concerns_all(error):
                 stop.set()
         else:
             in_a_row = 0
+            refused.clear()
+            done.append(job)
 
-    # Those that failed before come last, lest they end it again for the others.
-    left = sorted((job for job in jobs if not job.is_done), key=lambda job: job.error is not None)
     many = len(left) > service.max_workers
     with progress.bar(
         service.progress,
         what,
         unit="" if many else " pages",
         total=len(left) if many else None,
-        count=lambda: sum(job.is_done if many else job.stream.pages for job in left),
+        count=lambda: len(done) if many else sum(job.stream.pages for job in left),
     ) as tick:
         workers.run(left, work, max_workers=service.max_workers, stop=stop, tick=tick)
