@@ -10,8 +10,8 @@ from koodrive_nb import settings
 from koodrive_nb.calls import Account
 from koodrive_nb.columns import MODULES
 from koodrive_nb.device_labels import DeviceLabels
-from koodrive_nb.errors import ConfigurationError, InvalidParameterError, KooDriveError
-from koodrive_nb.fetching import Fetch
+from koodrive_nb.errors import ConfigurationError, InvalidParameterError
+from koodrive_nb.fetching import FrameFetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -114,10 +114,8 @@ class Client:
             )
             for code in codes
         ]
-        labels = DeviceLabels(self._account, device_id)
-        return self._fetch(
-            "records", jobs, errors=errors, labels=labels if max_pages is None else None
-        )
+        labels = [DeviceLabels(self._account, jobs, device_id)] if max_pages is None else []
+        return self._fetch("records", jobs, errors=errors, labels=labels)
 
     def devices(self) -> pd.DataFrame:
         """Fetch the devices bound to this user, those that never backed up included.
@@ -221,27 +219,30 @@ class Client:
         *,
         errors: str = "raise",
         ids: list[str] | None = None,
-        labels: DeviceLabels | None = None,
+        labels: list[DeviceLabels] | None = None,
     ) -> pd.DataFrame:
-        if errors not in {"raise", "collect"}:
-            raise InvalidParameterError('errors= takes "raise" or "collect".')
-        fetch = Fetch(dataset, self._settings.user_id, jobs, errors, ids, labels)
-        try:
-            return fetch.run(self._service)
-        except KooDriveError as error:
-            # What happened in between helps nobody who reads the message, and fills notebooks.
-            raise error.with_traceback(None) from None
+        fetch = FrameFetch(
+            jobs,
+            f"backup {dataset}",
+            errors,
+            labels or [],
+            dataset=dataset,
+            user_id=self._settings.user_id,
+            ids=ids,
+        )
+        return fetch.begin(self._service)
 
-    def _service_for(self, user_id: str, source: str) -> Service:
-        """Give what a fetch of that user at that service can go on with.
+    def _service_for(self, users: list[str], source: str) -> Service:
+        """Give what a fetch of these users at that service can go on with.
 
         Raises:
             InvalidParameterError: This client reaches another service, or another user only.
         """
-        other_user = self._kind() != "app" and user_id != self._settings.user_id
-        if source != self._service.source or other_user:
+        has_others = self._kind() != "app" and users != [self._settings.user_id]
+        if source != self._service.source or has_others:
+            whose = f"user {users[0]}" if len(users) == 1 else f"{len(users):,} users"
             raise InvalidParameterError(
-                f"The fetch is of user {user_id} at the {source} service: resume it with a client "
+                f"The fetch is of {whose} at the {source} service: resume it with a client "
                 "for that."
             )
         return self._service

@@ -8,20 +8,21 @@ Source: "Listing Backup Records", query parameter deviceId.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from koodrive_nb import decode
-from koodrive_nb.columns import columns
+from koodrive_nb.columns import STRING, columns
 from koodrive_nb.errors import NotFoundError, ProtocolError, ServiceError
 from koodrive_nb.jobs import run_all
 from koodrive_nb.streams import Stream, merged
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Sequence
 
-    import pandas as pd
     import pyarrow as pa
 
     from koodrive_nb.calls import Account
@@ -35,35 +36,48 @@ _UNPROVEN = {"filter ignored", "filter unproven"}
 class DeviceLabels:
     """What has been learnt about the devices of one user's records, and what is left to ask.
 
+    `wanted` are the listings of these records, and that of the devices where it is wanted anyway.
     `only` is the device that the records themselves were asked for by, if they were.
     """
 
     account: Account
-    only: str | None
+    wanted: list[Job]
+    only: str | None = None
     devices: Job | None = None
     probes: list[Job] = field(default_factory=list)
-    jobs: list[Job] | None = None
+    jobs: list[Job] = field(default_factory=list)
     owners: dict[str, str] = field(default_factory=dict)
 
-    def learn(self, wanted: Sequence[Job], service: Service) -> None:
-        """Find out the device of every record that lacks it, in what these jobs brought."""
-        lacking = {
+    def lacking(self) -> dict[str, set[str]]:
+        """Give the records without a device by module, once all that is wanted has come."""
+        if not all(job.is_done for job in self.wanted):
+            return {}
+        return {
             str(job.parameters["moduleCode"]): found
-            for job in wanted
-            if (found := _without_device(job.tables))
+            for job in self.wanted
+            if job.stream.dataset == "records" and (found := _without_device(job.tables))
         }
-        if not lacking:
-            return
+
+    def proof(self, codes: Sequence[str]) -> list[Job]:
+        """Ask for the devices, and for one that cannot exist, in the modules of these codes."""
         if self.devices is None:
-            self.devices = self.account.devices()
-            self.probes = [self.account.labels(code, _NO_DEVICE) for code in lacking]
+            listed = (job for job in self.wanted if job.stream.dataset == "devices")
+            self.devices = next(listed, None) or self.account.devices()
+            self.probes = [self.account.labels(code, _NO_DEVICE) for code in codes]
             for probe in self.probes:
                 probe.only_if_any = True
-        run_all([self.devices, *self.probes], service, threading.Event(), "devices")
+        return [self.devices, *self.probes]
+
+    def listings(self, lacking: dict[str, set[str]]) -> list[Job]:
+        """Ask for the records of each device, if it is proven that the service filters by it.
+
+        Raises:
+            ProtocolError: It is not, though the records were asked for by device.
+        """
         for probe in self.probes:
             _take_refusal(probe)
-        if not (self.devices.is_done and all(probe.is_done for probe in self.probes)):
-            return
+        if self.devices is None or not all(job.is_done for job in (self.devices, *self.probes)):
+            return []
         if any(probe.stream.ended in _UNPROVEN for probe in self.probes):
             if self.only is not None:
                 raise ProtocolError(
@@ -74,19 +88,20 @@ class DeviceLabels:
         elif self.only is not None:
             self.owners = dict.fromkeys(set().union(*lacking.values()), self.only)
         else:
-            self._ask_for_each(lacking, service)
-
-    def _ask_for_each(self, lacking: dict[str, set[str]], service: Service) -> None:
-        if self.jobs is None and self.devices is not None:
-            self.jobs = [
+            self.jobs = self.jobs or [
                 self.account.labels(code, device_id)
                 for device_id in _column(self.devices.tables, "device_id")
                 for code in lacking
             ]
-        run_all(self.jobs or [], service, threading.Event(), "records by device")
+        return self.jobs
+
+    def conclude(self, lacking: dict[str, set[str]]) -> None:
+        """Take from the listings by device which record is of which device."""
+        if not self.jobs:
+            return
         missing = set().union(*lacking.values())
         claims: dict[str, set[str]] = {}
-        for job in self.jobs or []:
+        for job in self.jobs:
             if isinstance(job.error, NotFoundError):
                 # A device without backups, said in another way.
                 job.error = None
@@ -103,25 +118,9 @@ class DeviceLabels:
             identity: owners.pop() for identity, owners in claims.items() if len(owners) == 1
         }
 
-    def put_on(self, frame: pd.DataFrame) -> None:
-        """Write the devices that were learnt into the frame of records."""
-        if not self.owners or self.devices is None:
-            return
-        devices = decode.to_frame([(self.devices.stream, [*self.devices.tables])], "devices")
-        by_id = devices.set_index("device_id")
-        rows = frame["device_id"].isna() & frame["record_id"].isin(list(self.owners))
-        owner = frame.loc[rows, "record_id"].map(self.owners)
-        for column in columns("devices"):
-            # The others, such as when the devices were fetched, are the record's own.
-            if column.api_field and column.name != "device_id":
-                known = by_id[column.name].reindex(owner).set_axis(owner.index)
-                frame.loc[rows, column.name] = known
-        frame.loc[rows, "device_id"] = owner
-        frame.loc[rows, "device_source"] = "query"
-
     def asked(self) -> list[Job]:
         """Give the jobs that were needed, none where every record named its device."""
-        return [self.devices, *self.probes, *(self.jobs or [])] if self.devices else []
+        return [self.devices, *self.probes, *self.jobs] if self.devices else []
 
     def streams(self) -> list[Stream]:
         """Give one line for the devices, and one for all listings by device of a module."""
@@ -129,6 +128,48 @@ class DeviceLabels:
         for job in self.asked():
             lines.setdefault((job.stream.dataset, job.stream.module), []).append(job.stream)
         return [merged(line) for line in lines.values()]
+
+
+def learn(labels: Sequence[DeviceLabels], service: Service, stop: threading.Event) -> None:
+    """Find out the device of every record that lacks it, of all these users at once.
+
+    Raises:
+        ProtocolError: As `DeviceLabels.listings`.
+    """
+    needed = [(one, found) for one in labels if (found := one.lacking())]
+    if not needed:
+        return
+    proofs = [job for one, lacking in needed for job in one.proof([*lacking])]
+    run_all(proofs, service, stop, "devices")
+    listings = [job for one, lacking in needed for job in one.listings(lacking)]
+    run_all(listings, service, stop, "records by device")
+    for one, lacking in needed:
+        one.conclude(lacking)
+
+
+def put_on(frame: pd.DataFrame, labels: Sequence[DeviceLabels]) -> None:
+    """Write the devices that were learnt into the frame of records."""
+    learnt = [(one, one.devices) for one in labels if one.owners and one.devices is not None]
+    if not learnt:
+        return
+    owners = pd.DataFrame(
+        [
+            (one.account.user_id, identity, owner)
+            for one, _ in learnt
+            for identity, owner in one.owners.items()
+        ],
+        columns=["user_id", "record_id", "device_id"],
+        dtype=STRING,
+    )
+    devices = decode.to_frame([(job.stream, [*job.tables]) for _, job in learnt], "devices")
+    # What else is told of devices, such as when they were fetched, is not the record's own.
+    told = [column.name for column in columns("devices") if column.api_field]
+    nameless = frame.loc[frame["device_id"].isna(), ["user_id", "record_id"]]
+    known = nameless.merge(owners, "left").merge(devices[["user_id", *told]], "left")
+    known = known.set_axis(nameless.index).dropna(subset="device_id")
+    for name in told:
+        frame.loc[known.index, name] = known[name]
+    frame.loc[known.index, "device_source"] = "query"
 
 
 def _take_refusal(probe: Job) -> None:

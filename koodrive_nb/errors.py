@@ -116,14 +116,13 @@ class ServerError(ServiceError):
 class IncompleteError(KooDriveError):
     """Part of a fetch failed after its retries; what came is kept.
 
-    `frame` holds exactly the rows that came, `failures` one row for each part that did not
+    `frame` holds exactly the rows that came, in what the call would have returned: a DataFrame, or
+    the `Fleet` of `kd.fleet.fetch`. `failures` has one row for each part that did not come
     (`user_id`, `what`, `error`, `retryable`, `retry_after_s`), and `resume()` asks for these parts
     alone.
     """
 
-    def __init__(
-        self, message: str, frame: pd.DataFrame, failures: pd.DataFrame, rest: Rest
-    ) -> None:
+    def __init__(self, message: str, frame: Any, failures: pd.DataFrame, rest: Rest) -> None:
         self.frame = frame
         self.failures = failures
         self._rest = rest
@@ -135,8 +134,8 @@ class IncompleteError(KooDriveError):
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.args[0], self.frame, self.failures, self._rest)
 
-    def resume(self, client: Any = None) -> pd.DataFrame:
-        """Fetch what is missing and return the whole frame, as the failed call would have.
+    def resume(self, client: Any = None) -> Any:
+        """Fetch what is missing and return the whole, as the failed call would have.
 
         `client` goes on where the first one cannot: with a new token, or in another process, since
         a pickled error leaves its client behind.
@@ -151,8 +150,8 @@ class IncompleteError(KooDriveError):
 class Rest(Protocol):
     """What is left of a fetch."""
 
-    def finish(self, client: Any) -> pd.DataFrame:
-        """Fetch it and return the whole frame."""
+    def finish(self, client: Any) -> Any:
+        """Fetch it and return the whole."""
 
 
 def _rebuild(kind: type[ServiceError], facts: dict[str, object]) -> ServiceError:

@@ -1,16 +1,17 @@
-"""A frame from all its jobs: whole, or an error that keeps what came and can go on."""
+"""All that one call asks for: the whole of it, or an error that keeps what came and can go on."""
 
 from __future__ import annotations
 
 import copy
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 
-from koodrive_nb import decode
+from koodrive_nb import decode, device_labels
 from koodrive_nb.columns import STRING
 from koodrive_nb.errors import (
     AuthenticationError,
@@ -31,54 +32,156 @@ if TYPE_CHECKING:
 
 _NAMED_IN_MESSAGE = 3
 
+Whole = TypeVar("Whole")
+
 
 @dataclass(slots=True)
-class Fetch:
-    """Everything that one call asks for. `ids` are record ids in the order they were asked for."""
+class Fetch(ABC, Generic[Whole]):
+    """Everything that one call asks for, of one user or of many.
 
-    dataset: str
-    user_id: str
+    What it makes of the answers is for the classes below: a frame, or a fleet.
+    """
+
     jobs: list[Job]
+    what: str
     errors: str = "raise"
-    ids: list[str] | None = None
-    labels: DeviceLabels | None = None
+    labels: list[DeviceLabels] = field(default_factory=list)
     service: Service | None = None
     source: str = ""
 
-    def run(self, service: Service) -> pd.DataFrame:
-        """Ask for all that is not there yet, and return the frame.
+    @abstractmethod
+    def whole(self, failures: list[Failure]) -> Whole:
+        """Make what the call returns of what came."""
+
+    @abstractmethod
+    def size(self, whole: Whole) -> str:
+        """Tell how much that is, in a few words."""
+
+    def begin(self, service: Service) -> Whole:
+        """Check how errors are wanted, and run.
+
+        Raises:
+            InvalidParameterError: `errors` is neither "raise" nor "collect".
+            KooDriveError: As `run`.
+        """
+        if self.errors not in {"raise", "collect"}:
+            raise InvalidParameterError('errors= takes "raise" or "collect".')
+        try:
+            return self.run(service)
+        except KooDriveError as error:
+            # What happened in between helps nobody who reads the message, and fills notebooks.
+            raise error.with_traceback(None) from None
+
+    def run(self, service: Service) -> Whole:
+        """Ask for all that is not there yet, and return the whole.
 
         Raises:
             KooDriveError: Nothing came, for this reason.
             IncompleteError: Part of it failed, and `errors` is "raise".
         """
         self.service, self.source = service, service.source
-        run_all(self.jobs, service, threading.Event(), f"backup {self.dataset}")
-        failed = [job for job in self.jobs if not job.is_done]
-        if self.labels is not None and not failed:
-            self.labels.learn(self.jobs, service)
-            failed = [job for job in self.labels.asked() if not job.is_done]
+        stop = threading.Event()
+        run_all(self.jobs, service, stop, self.what)
+        device_labels.learn(self.labels, service, stop)
+        failed = [job for job in self.asked() if not job.is_done]
         for job in failed:
             job.stream.ended = type(job.error).__name__ if job.error else "stopped"
         failures = [job.failure() for job in failed]
-        frame = self._frame(failures)
+        whole = self.whole(failures)
         if not failed:
-            return frame
-        reason = self._reason(failed, frame)
+            return whole
+        reason = self._reason(failed)
         if self.errors == "collect":
             # Nothing at all is no partial frame: it would pass for an account without backups.
             if isinstance(reason, (AuthenticationError, ConnectionFailedError)):
                 raise reason
-            return frame
-        raise reason or self._incomplete(failures, frame)
+            return whole
+        raise reason or self._incomplete(failures, whole)
 
-    def _frame(self, failures: list[Failure]) -> pd.DataFrame:
+    def asked(self) -> list[Job]:
+        """Give every job, those included that turned out to be needed on the way."""
+        needed = (job for one in self.labels for job in one.asked())
+        # The listing of devices may be wanted anyway.
+        return [*{id(job): job for job in (*self.jobs, *needed)}.values()]
+
+    def users(self) -> list[str]:
+        """Give the ids of the users that are asked for, each once."""
+        return [*dict.fromkeys(job.stream.user_id for job in self.jobs)]
+
+    def _reason(self, failed: Sequence[Job]) -> KooDriveError | None:
+        """Give the one error that says it all, where nothing came."""
+        if any(job.stream.pages for job in self.jobs):
+            return None
+        errors = [job.error for job in failed if job.error is not None]
+        graver = [error for error in errors if not isinstance(error, NotFoundError)]
+        if graver:
+            # Stopped for its sake, others may have failed in other ways.
+            return min(graver, key=lambda error: not isinstance(error, AuthenticationError))
+        # Of many ids, each that is not there has to be told.
+        is_one = len({job.record_id for job in self.jobs}) == 1
+        return errors[0] if errors and is_one else None
+
+    def _incomplete(self, failures: Sequence[Failure], whole: Whole) -> IncompleteError:
+        table = pd.DataFrame(failures, columns=list(Failure.__annotations__)).astype(
+            {"user_id": STRING, "what": STRING, "error": STRING, "retry_after_s": "float64"}
+        )
+        what = told(failures, with_user=len(self.users()) > 1)
+        return IncompleteError(
+            f"Incomplete: {what}. What came is in .frame ({self.size(whole)}), what "
+            "failed in .failures; .resume() asks for these parts alone, and "
+            'errors="collect" returns what came instead of this error.',
+            whole,
+            table,
+            self,
+        )
+
+    def finish(self, client: Any) -> Whole:
+        """Go on where it failed: with the client that began, or with another one.
+
+        Raises:
+            InvalidParameterError: There is no client left, or the other one is of another service
+                or user.
+        """
+        if client is None and self.service is None:
+            raise InvalidParameterError(
+                "This error left its client behind when it was pickled: pass one, as in "
+                "error.resume(kd.connect())."
+            )
+        if client is not None and not hasattr(client, "_service_for"):
+            raise InvalidParameterError(
+                "resume() takes a client, as in error.resume(kd.connect())."
+            )
+        service: Any = self.service
+        if client is not None:
+            service = client._service_for(self.users(), self.source)  # noqa: SLF001 -- not for users
+        # On a copy: workers that Ctrl-C left behind may still be at this one's jobs.
+        tables = {id(table): table for job in self.asked() for table in job.tables}
+        return copy.deepcopy(self, tables).run(service)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The service holds connections and credentials.
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {"service": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+@dataclass(slots=True)
+class FrameFetch(Fetch[pd.DataFrame]):
+    """What is asked for one frame. `ids` are record ids in the order they were asked for."""
+
+    dataset: str = "records"
+    user_id: str = ""
+    ids: list[str] | None = None
+
+    def whole(self, failures: list[Failure]) -> pd.DataFrame:
+        """Make the frame of what came."""
         parts = self._parts(is_last=not failures)
         frame = decode.to_frame(parts, self.dataset)
+        device_labels.put_on(frame, self.labels)
         streams = [stream for stream, _ in parts]
-        if self.labels is not None:
-            self.labels.put_on(frame)
-            streams += self.labels.streams()
+        streams += [stream for one in self.labels for stream in one.streams()]
         streams[0].failures = failures
         if self.ids is not None:
             places = {identity: place for place, identity in enumerate(frame["record_id"])}
@@ -86,6 +189,10 @@ class Fetch:
             frame = frame.iloc[order].reset_index(drop=True)
         frame.attrs[ATTRS] = keep(streams)
         return frame
+
+    def size(self, whole: pd.DataFrame) -> str:
+        """Tell the rows."""
+        return f"{len(whole):,} rows"
 
     def _parts(self, *, is_last: bool) -> list[tuple[Stream, list[pa.Table]]]:
         if self.ids is None:
@@ -104,61 +211,12 @@ class Fetch:
             table = table.set_column(place, "fetched_at", pa.array(times, table["fetched_at"].type))
         return [(stream, [table])]
 
-    def _reason(self, failed: Sequence[Job], frame: pd.DataFrame) -> KooDriveError | None:
-        """Give the one error that says it all, where nothing came."""
-        if len(frame) or any(job.stream.pages for job in self.jobs):
-            return None
-        errors = [job.error for job in failed if job.error is not None]
-        graver = [error for error in errors if not isinstance(error, NotFoundError)]
-        if graver:
-            # Stopped for its sake, others may have failed in other ways.
-            return min(graver, key=lambda error: not isinstance(error, AuthenticationError))
-        # Of many ids, each that is not there has to be told.
-        return errors[0] if errors and (self.ids is None or len(self.jobs) == 1) else None
 
-    def _incomplete(self, failures: Sequence[Failure], frame: pd.DataFrame) -> IncompleteError:
-        named = [f"{one['what']} ({one['error']})" for one in failures[:_NAMED_IN_MESSAGE]]
-        more = len(failures) - len(named)
-        table = pd.DataFrame(failures, columns=list(Failure.__annotations__)).astype(
-            {"user_id": STRING, "what": STRING, "error": STRING, "retry_after_s": "float64"}
-        )
-        return IncompleteError(
-            f"Incomplete: {'; '.join(named)}{f'; and {more:,} more' if more else ''}. What came is "
-            f"in .frame ({len(frame):,} rows), what failed in .failures; .resume() asks for these "
-            'parts alone, and errors="collect" returns what came instead of this error.',
-            frame,
-            table,
-            self,
-        )
-
-    def finish(self, client: Any) -> pd.DataFrame:
-        """Go on where it failed: with the client that began, or with another one.
-
-        Raises:
-            InvalidParameterError: There is no client left, or the other one is of another service
-                or user.
-        """
-        if client is None and self.service is None:
-            raise InvalidParameterError(
-                "This error left its client behind when it was pickled: pass one, as in "
-                "error.resume(kd.connect())."
-            )
-        if client is not None and not hasattr(client, "_service_for"):
-            raise InvalidParameterError(
-                "resume() takes a client, as in error.resume(kd.connect())."
-            )
-        service: Any = self.service
-        if client is not None:
-            service = client._service_for(self.user_id, self.source)  # noqa: SLF001 -- not for users
-        # On a copy: workers that Ctrl-C left behind may still be at this one's jobs.
-        jobs = [*self.jobs, *(self.labels.asked() if self.labels else [])]
-        again = copy.deepcopy(self, {id(table): table for job in jobs for table in job.tables})
-        return again.run(service)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The service holds connections and credentials.
-        return {name: getattr(self, name) for name in self.__slots__} | {"service": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
+def told(failures: Sequence[Failure], *, with_user: bool) -> str:
+    """Tell on one line what failed and why, of many the first."""
+    named = []
+    for one in failures[:_NAMED_IN_MESSAGE]:
+        whose = f"user {one['user_id']}, " if with_user else ""
+        named.append(f"{whose}{one['what']} ({one['error']})")
+    more = len(failures) - len(named)
+    return f"{'; '.join(named)}{f'; and {more:,} more' if more else ''}"
