@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from koodrive_nb import analysis, charts, sandbox
+    from koodrive_nb import analysis, charts, fleet, sandbox
     from koodrive_nb.auth import AppAuth, TokenAuth
     from koodrive_nb.client import Client
     from koodrive_nb.columns import schema
@@ -51,6 +51,7 @@ __all__ = [
     "analysis",
     "charts",
     "connect",
+    "fleet",
     "ledger",
     "sandbox",
     "schema",
@@ -64,7 +65,7 @@ _HOMES = {
     "schema": "columns",
     "ledger": "streams",
 }
-_PACKAGES = {"analysis", "charts", "sandbox"}
+_PACKAGES = {"analysis", "charts", "fleet", "sandbox"}
 
 
 def __getattr__(name: str) -> object:

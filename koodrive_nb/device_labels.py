@@ -49,13 +49,14 @@ class DeviceLabels:
     owners: dict[str, str] = field(default_factory=dict)
 
     def lacking(self) -> dict[str, set[str]]:
-        """Give the records without a device by module, once all that is wanted has come."""
-        if not all(job.is_done for job in self.wanted):
+        """Give the records without a device by module, once all records have come."""
+        listings = [job for job in self.wanted if job.stream.dataset == "records"]
+        if not all(job.is_done for job in listings):
             return {}
         return {
             str(job.parameters["moduleCode"]): found
-            for job in self.wanted
-            if job.stream.dataset == "records" and (found := _without_device(job.tables))
+            for job in listings
+            if (found := _without_device(job.tables))
         }
 
     def proof(self, codes: Sequence[str]) -> list[Job]:

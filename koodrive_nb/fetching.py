@@ -50,8 +50,11 @@ class Fetch(ABC, Generic[Whole]):
     source: str = ""
 
     @abstractmethod
-    def whole(self, failures: list[Failure]) -> Whole:
-        """Make what the call returns of what came."""
+    def whole(self, *, is_last: bool) -> Whole:
+        """Make what the call returns of what came.
+
+        With `is_last`, nothing of it is needed to go on later.
+        """
 
     @abstractmethod
     def size(self, whole: Whole) -> str:
@@ -83,11 +86,13 @@ class Fetch(ABC, Generic[Whole]):
         stop = threading.Event()
         run_all(self.jobs, service, stop, self.what)
         device_labels.learn(self.labels, service, stop)
-        failed = [job for job in self.asked() if not job.is_done]
-        for job in failed:
-            job.stream.ended = type(job.error).__name__ if job.error else "stopped"
-        failures = [job.failure() for job in failed]
-        whole = self.whole(failures)
+        failed = []
+        for job in self.asked():
+            job.stream.failures = [] if job.is_done else [job.failure()]
+            if not job.is_done:
+                job.stream.ended = type(job.error).__name__ if job.error else "stopped"
+                failed.append(job)
+        whole = self.whole(is_last=not failed)
         if not failed:
             return whole
         reason = self._reason(failed)
@@ -96,7 +101,7 @@ class Fetch(ABC, Generic[Whole]):
             if isinstance(reason, (AuthenticationError, ConnectionFailedError)):
                 raise reason
             return whole
-        raise reason or self._incomplete(failures, whole)
+        raise reason or self._incomplete(failed, whole)
 
     def asked(self) -> list[Job]:
         """Give every job, those included that turned out to be needed on the way."""
@@ -121,11 +126,12 @@ class Fetch(ABC, Generic[Whole]):
         is_one = len({job.record_id for job in self.jobs}) == 1
         return errors[0] if errors and is_one else None
 
-    def _incomplete(self, failures: Sequence[Failure], whole: Whole) -> IncompleteError:
+    def _incomplete(self, failed: Sequence[Job], whole: Whole) -> IncompleteError:
+        failures = [failure for job in failed for failure in job.stream.failures]
         table = pd.DataFrame(failures, columns=list(Failure.__annotations__)).astype(
             {"user_id": STRING, "what": STRING, "error": STRING, "retry_after_s": "float64"}
         )
-        what = told(failures, with_user=len(self.users()) > 1)
+        what = told(failures, _NAMED_IN_MESSAGE, with_user=len(self.users()) > 1)
         return IncompleteError(
             f"Incomplete: {what}. What came is in .frame ({self.size(whole)}), what "
             "failed in .failures; .resume() asks for these parts alone, and "
@@ -171,18 +177,17 @@ class Fetch(ABC, Generic[Whole]):
 class FrameFetch(Fetch[pd.DataFrame]):
     """What is asked for one frame. `ids` are record ids in the order they were asked for."""
 
-    dataset: str = "records"
-    user_id: str = ""
+    dataset: str = field(kw_only=True)
+    user_id: str = field(kw_only=True)
     ids: list[str] | None = None
 
-    def whole(self, failures: list[Failure]) -> pd.DataFrame:
+    def whole(self, *, is_last: bool) -> pd.DataFrame:
         """Make the frame of what came."""
-        parts = self._parts(is_last=not failures)
+        parts = self._parts(is_last=is_last)
         frame = decode.to_frame(parts, self.dataset)
         device_labels.put_on(frame, self.labels)
         streams = [stream for stream, _ in parts]
         streams += [stream for one in self.labels for stream in one.streams()]
-        streams[0].failures = failures
         if self.ids is not None:
             places = {identity: place for place, identity in enumerate(frame["record_id"])}
             order = [places[identity] for identity in self.ids if identity in places]
@@ -196,8 +201,7 @@ class FrameFetch(Fetch[pd.DataFrame]):
 
     def _parts(self, *, is_last: bool) -> list[tuple[Stream, list[pa.Table]]]:
         if self.ids is None:
-            # What is not needed to go on later is handed over, not copied.
-            return [(job.stream, job.tables if is_last else [*job.tables]) for job in self.jobs]
+            return brought(self.jobs, is_last=is_last)
         answered = [job for job in self.jobs if job.is_done]
         nothing = Stream(self.source, self.user_id, self.dataset, ended="single answer")
         stream = merged([job.stream for job in self.jobs] or [nothing])
@@ -212,10 +216,15 @@ class FrameFetch(Fetch[pd.DataFrame]):
         return [(stream, [table])]
 
 
-def told(failures: Sequence[Failure], *, with_user: bool) -> str:
-    """Tell on one line what failed and why, of many the first."""
+def brought(jobs: Sequence[Job], *, is_last: bool) -> list[tuple[Stream, list[pa.Table]]]:
+    """Give what the jobs brought: with `is_last` handed over, not copied."""
+    return [(job.stream, job.tables if is_last else [*job.tables]) for job in jobs]
+
+
+def told(failures: Sequence[Failure], most: int, *, with_user: bool = False) -> str:
+    """Tell on one line what failed and why, `most` of them in full."""
     named = []
-    for one in failures[:_NAMED_IN_MESSAGE]:
+    for one in failures[:most]:
         whose = f"user {one['user_id']}, " if with_user else ""
         named.append(f"{whose}{one['what']} ({one['error']})")
     more = len(failures) - len(named)
