@@ -4,7 +4,19 @@ Every function takes a pandas, Polars or DuckDB frame with the columns of
 `kd.schema("records")`. Tables come back as small pandas frames, with units in the column names.
 """
 
+from koodrive_nb.analysis.adherences import adherence
+from koodrive_nb.analysis.exposures import exposure
+from koodrive_nb.analysis.history import exposure_history
 from koodrive_nb.analysis.jobs import timeline
+from koodrive_nb.analysis.protection import protection_status
 from koodrive_nb.analysis.states import classify, status_breakdown
 
-__all__ = ["classify", "status_breakdown", "timeline"]
+__all__ = [
+    "adherence",
+    "classify",
+    "exposure",
+    "exposure_history",
+    "protection_status",
+    "status_breakdown",
+    "timeline",
+]

@@ -120,3 +120,18 @@ def keys(by: object, results: Collection[str]) -> list[str]:
             "by= takes one or more different columns of the records, as by='module'."
         )
     return list(names)
+
+
+def plain(**options: object) -> dict[str, Any]:
+    """Write options as plain values, as they are kept in `DataFrame.attrs`."""
+    return {name: _plain(value) for name, value in options.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds()}s"
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, bool | int | float) else str(value)

@@ -43,6 +43,15 @@ def os_family() -> nw.Expr:
     return result
 
 
+def label_devices(devices: pd.DataFrame) -> pd.DataFrame:
+    """Add to devices what to call them and the family of their system."""
+    return (
+        nw.from_native(devices)
+        .with_columns(device_label=device_label(), os_family=os_family())
+        .to_native()
+    )
+
+
 def devices_of(records: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
     """Give each device of the records once, labelled, and for each record the place of its own.
 
@@ -51,6 +60,4 @@ def devices_of(records: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray[Any, Any
     told = ["device_id", "device_name", "device_os"]
     places = records.groupby(told, sort=False, dropna=False, observed=True).ngroup().to_numpy()
     _, first = np.unique(places, return_index=True)
-    distinct = nw.from_native(records[told].iloc[first])
-    labelled = distinct.with_columns(device_label=device_label(), os_family=os_family())
-    return labelled.to_native(), places
+    return label_devices(records[told].iloc[first]), places

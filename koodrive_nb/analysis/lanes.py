@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import pandas as pd
 
-from koodrive_nb.analysis import arguments, rules
+from koodrive_nb.analysis import rules
+from koodrive_nb.analysis.holdings import DEVICE, bound_devices, with_bound
 from koodrive_nb.columns import STRING, TIME
 
 if TYPE_CHECKING:
@@ -36,38 +37,16 @@ def find_lanes(frame: nw.LazyFrame[Any], devices: Any, as_of: object) -> pd.Data
         )
     )
     if devices is not None:
-        lanes = _with_bound_devices(lanes, devices, as_of)
+        lanes = with_bound(
+            lanes.astype(dict.fromkeys(DEVICE, STRING)), bound_devices(devices, as_of)
+        )
+        counts = ["n", "undated", "later"]
+        lanes[counts] = lanes[counts].fillna(0).astype("int64")
     lanes["exposed_since"] = lanes["newest"].fillna(lanes["bound"]).fillna(lanes["first"])
     lanes["unknown"] = lanes["device_id"].isna()
     return lanes.sort_values(
         ["unknown", "exposed_since", "user_id", "device_id"], kind="stable"
     ).reset_index(drop=True)
-
-
-def _with_bound_devices(lanes: pd.DataFrame, devices: Any, as_of: object) -> pd.DataFrame:
-    needed = ("user_id", "device_id", "device_name", "device_create_time", "fetched_at")
-    bound = rules.collect(rules.lazy(devices, needed).select(*needed)).sort_values("fetched_at")
-    bound = bound.drop_duplicates(["user_id", "device_id"], keep="last")
-    if as_of is not None:
-        limit = arguments.instant(as_of, "as_of")
-        bound = bound[~(bound["device_create_time"] > limit)]
-        bound["fetched_at"] = bound["fetched_at"].where(bound["fetched_at"] < limit, limit)
-    name = bound["device_name"].astype("object").where(bound["device_name"].notna(), "")
-    bound["device_label"] = [
-        f"{str(text).strip() or '(no name)'} ·{str(identity)[-4:]}"
-        for text, identity in zip(name, bound["device_id"], strict=True)
-    ]
-    bound = bound.rename(columns={"device_create_time": "bound_d", "fetched_at": "as_of_d"})
-    keys = ["user_id", "device_id"]
-    for table in (lanes, bound):
-        table[keys] = table[keys].astype(STRING)
-    columns = [*keys, "device_label", "bound_d", "as_of_d"]
-    joined = lanes.merge(bound[columns], on=keys, how="outer", suffixes=("", "_d"))
-    for column in ("device_label", "bound", "as_of"):
-        joined[column] = joined[column].fillna(joined.pop(f"{column}_d"))
-    counts = ["n", "undated", "later"]
-    joined[counts] = joined[counts].fillna(0).astype("int64")
-    return joined
 
 
 def drawable(frame: nw.LazyFrame[Any], chosen: pd.DataFrame) -> nw.LazyFrame[Any]:

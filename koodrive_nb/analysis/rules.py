@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 STATES = ("completed", "in_progress", "stuck", "to_be_deleted", "unknown")
 STUCK_REASONS = ("superseded", "age")
+PROTECTION = (
+    *("never", "deleting", "outdated", "late"),
+    *("warning", "protected", "initial_pending", "unbound"),
+)
+"""What protection a device has, the worst first; the last two are not judged."""
+CAUSES = ("attempts_stuck", "no_attempt", "never_attempted", "only_deleted_copies", "new")
 OS_FAMILIES = ("android", "harmonyos", "ios", "windows", "macos", "linux", "other", "unknown")
 MODULE_LABELS = (*MODULES.values(), UNKNOWN)
 
@@ -103,6 +109,15 @@ def _fits(name: str, dtype: nw.dtypes.DType) -> bool:
     if kind == "time":
         return isinstance(dtype, nw.Datetime) and dtype.time_zone is not None
     return not (kind == "string" and dtype.is_numeric())
+
+
+def coded(frame: nw.LazyFrame[Any], *names: str) -> nw.LazyFrame[Any]:
+    """Give text that is grouped by a number each: pandas would read it again for each aggregate."""
+    if not frame.implementation.is_pandas_like():
+        return frame
+    schema = frame.collect_schema()
+    texts = [name for name in names if schema[name] == nw.String]
+    return frame.with_columns(*(nw.col(name).cast(nw.Categorical) for name in texts))
 
 
 def spelled(records: Any, keys: Iterable[str]) -> Any:
@@ -201,14 +216,13 @@ def word(identifier: str) -> str:
 
 def stamp_context(frame: nw.LazyFrame[Any], attrs: Mapping[str, Any], tz: str) -> Context:
     """Measure the span of a classified frame, its newest "now" and its stuck limits."""
-    has_source = "source" in frame.collect_schema().names()
-    named = nw.col("source").cast(nw.String) if has_source else nw.lit(None, dtype=nw.String)
-    per_module = collect(
-        frame.with_columns(_source=named)
-        .group_by("module")
+    names = frame.collect_schema().names()
+    keys = ["module", *(["source"] if "source" in names else [])]
+    facts = ["create_time", "as_of", "stuck_after_s"]
+    groups = collect(
+        frame.select(*keys, *facts)
+        .group_by(*keys)
         .agg(
-            source=nw.col("_source").min(),
-            other=nw.col("_source").max(),
             n=nw.len(),
             first=nw.col("create_time").min(),
             last=nw.col("create_time").max(),
@@ -216,17 +230,17 @@ def stamp_context(frame: nw.LazyFrame[Any], attrs: Mapping[str, Any], tz: str) -
             limit_s=nw.col("stuck_after_s").max(),
         )
     )
-    order = [label for label in MODULE_LABELS if label in set(per_module["module"].astype(str))]
-    sources = sorted({*per_module["source"].dropna(), *per_module["other"].dropna()})
+    order = [label for label in MODULE_LABELS if label in set(groups["module"].astype(str))]
     known: dict[str, Any] = dict(attrs.get(ATTRS, {}))
+    sources = sorted(set(groups["source"].dropna())) if "source" in keys else []
     if sources:
         known["source"] = " and ".join(sources)
-    limits = dict(zip(per_module["module"].astype(str), per_module["limit_s"], strict=True))
+    limits = dict(zip(groups["module"].astype(str), groups["limit_s"], strict=True))
     return Context(
-        n_records=int(per_module["n"].sum()),
-        first=_known(per_module["first"].min()),
-        last=_known(per_module["last"].max()),
-        as_of=_known(per_module["as_of"].max()),
+        n_records=int(groups["n"].sum()),
+        first=_known(groups["first"].min()),
+        last=_known(groups["last"].max()),
+        as_of=_known(groups["as_of"].max()),
         limits_s={label: float(limits[label]) for label in order},
         attrs=known,
         tz=tz,

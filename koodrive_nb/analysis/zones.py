@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _STEP = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MONDAY_MS = 4 * 86_400_000
+DAY_MS = 86_400_000
+_MONDAY_MS = 4 * DAY_MS
 
 
 def offset_changes(zone: ZoneInfo, first: datetime, last: datetime) -> list[datetime]:

@@ -1,0 +1,185 @@
+"""What each device holds of each module, and which devices there are: one row each.
+
+The first step of every table about exposure: it runs on the engine, and what it leaves fits memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals as nw
+import pandas as pd
+
+from koodrive_nb.analysis import arguments, rules
+from koodrive_nb.analysis.labels import label_devices
+from koodrive_nb.columns import MODULES, STRING, UNKNOWN, columns
+from koodrive_nb.errors import InvalidParameterError
+
+DEVICE = ("user_id", "device_id")
+NEEDED = ("device_create_time", "module_code")
+_DESCRIBED = ("device_label", "os_family")
+_SUMS = ("n", "n_completed", "n_deleting", "stuck_in_a_row")
+_NEEDED_OF_DEVICES = (*DEVICE, "device_name", "device_os", "device_create_time", "fetched_at")
+_SCHEMA = {column.name for column in columns("devices")}
+_LISTED = {*DEVICE, *_DESCRIBED, "bound", "as_of"}
+# What tables about devices call their own columns.
+_TAKEN = _LISTED | {
+    *("module", "state", "cause", "first", "attempt", "completed", "deleted", "unfinished"),
+    *("is_bound", "in_scope", "n", "n_completed", "n_deleting", "n_devices", "n_exposed"),
+    *("stuck_in_a_row", "rpo_age_h", "last_completed_time", "last_attempt_time", "bound_time"),
+    *("newest_module", "worst_module", "worst_module_age_h", "expected_modules"),
+    *("bucket", "age_from_h", "age_to_h", "age_h", "share", "cumulative_share", "of"),
+}
+
+
+def placed(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+    """Add `_at`, when a record began as far as its "now" can know, and what became of it.
+
+    What was created after a past "now" has no place; a creation after the fetch itself is a wrong
+    clock, and counts as now.
+    """
+    created, now, state = nw.col("create_time"), nw.col("as_of"), nw.col("state")
+    deleting, has_end = state == "to_be_deleted", ~nw.col("end_time").is_null()
+    return frame.with_columns(
+        _at=nw.when(created <= now)
+        .then(created)
+        .when((created > now) & (now >= nw.col("fetched_at")))
+        .then(now),
+        _held=state == "completed",
+        _gone=deleting & has_end,
+        _open=state.is_in(["stuck", "in_progress", "unknown"]) | (deleting & ~has_end),
+    )
+
+
+def per_module(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
+    """Give one row for each device and module with records that have a place in time.
+
+    Columns: `user_id`, `device_id`, `device_label`, `os_family`, `module`, `n` records,
+    `n_completed`, `n_deleting` (completed, and to be deleted by now), `stuck_in_a_row` (since the
+    newest completed one), the newest of each kind: `attempt`, `completed`, `deleted`,
+    `unfinished`; the oldest `first`; `bound` and `as_of`.
+    """
+    at = nw.col("_at")
+    module = (*DEVICE, "module_code")
+    told = ("create_time", "end_time", "as_of", "fetched_at", "state", "device_create_time")
+    known = placed(rules.coded(frame.select(*module, *_DESCRIBED, *told), *module, *_DESCRIBED))
+    known = known.filter(~at.is_null(), ~nw.col("device_id").is_null())
+    known = known.with_columns(
+        _completed=nw.when(nw.col("_held")).then(at),
+        _deleted=nw.when(nw.col("_gone")).then(at),
+        _unfinished=nw.when(nw.col("_open")).then(at),
+    )
+    newest = nw.col("_completed").max().over(*module)
+    struck = (nw.col("state") == "stuck") & (newest.is_null() | (at > newest))
+    known = known.with_columns(
+        _struck=struck.fill_null(value=False).cast(nw.Int64),
+        **{name: nw.col(name).cast(nw.Int64) for name in ("_held", "_gone")},
+    )
+    # By name and system too: a device that was renamed is put together again below.
+    table = rules.collect(
+        known.group_by(*module, *_DESCRIBED).agg(
+            n=nw.len(),
+            n_completed=nw.col("_held").sum(),
+            n_deleting=nw.col("_gone").sum(),
+            stuck_in_a_row=nw.col("_struck").sum(),
+            attempt=at.max(),
+            completed=nw.col("_completed").max(),
+            deleted=nw.col("_deleted").max(),
+            unfinished=nw.col("_unfinished").max(),
+            first=at.min(),
+            bound=nw.col("device_create_time").min(),
+            as_of=nw.col("as_of").max(),
+        )
+    )
+    table["module"] = table.pop("module_code").map(dict(MODULES)).fillna(UNKNOWN).astype(STRING)
+    return _united(table, [*DEVICE, "module"])
+
+
+def per_device(modules: pd.DataFrame) -> pd.DataFrame:
+    """Put the modules of each device together; `stuck_in_a_row` is that of the worst."""
+    worst = modules.groupby(list(DEVICE), sort=False)["stuck_in_a_row"].max()
+    table = _united(modules.drop(columns="module"), list(DEVICE))
+    table["stuck_in_a_row"] = worst.to_numpy()
+    return table
+
+
+def _united(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Leave one row for each key, described as at its newest attempt."""
+    table = table.sort_values("attempt", kind="stable")
+    newest = ["attempt", "completed", "deleted", "unfinished", "as_of"]
+    how = (
+        dict.fromkeys(_DESCRIBED, "last")
+        | dict.fromkeys(_SUMS, "sum")
+        | dict.fromkeys(newest, "max")
+        | dict.fromkeys(("first", "bound"), "min")
+    )
+    return table.groupby(keys, sort=False, as_index=False, dropna=False).agg(how)
+
+
+def bound_devices(devices: Any, as_of: object) -> pd.DataFrame:
+    """Give the devices that are bound as of their "now", labelled, each once.
+
+    Columns: `user_id`, `device_id`, `device_label`, `os_family`, `bound`, `as_of`, and whatever
+    columns the frame has besides those of the schema.
+
+    Raises:
+        InvalidParameterError: Columns are missing, or have names that are taken.
+    """
+    frame = rules.lazy(devices, _NEEDED_OF_DEVICES)
+    names = frame.collect_schema().names()
+    others = [name for name in names if name not in _SCHEMA]
+    taken = sorted(set(others) & _TAKEN)
+    if taken:
+        raise InvalidParameterError(
+            f"The devices have columns named {', '.join(taken)}, as the answer has: rename them."
+        )
+    table = rules.collect(frame.select(*_NEEDED_OF_DEVICES, *others)).sort_values("fetched_at")
+    table = table.drop_duplicates(list(DEVICE), keep="last")
+    if as_of is not None:
+        limit = arguments.instant(as_of, "as_of")
+        table = table[~(table["device_create_time"] > limit)]
+        table["fetched_at"] = table["fetched_at"].where(table["fetched_at"] < limit, limit)
+    table = label_devices(table).drop(columns=["device_name", "device_os"])
+    table = table.rename(columns={"device_create_time": "bound", "fetched_at": "as_of"})
+    return table.astype(dict.fromkeys(DEVICE, STRING)).reset_index(drop=True)
+
+
+def with_bound(table: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
+    """Join what devices hold with the list of bound devices, which has the newer description.
+
+    Adds `is_bound`. Counts of devices without records are 0.
+    """
+    joined = table.merge(devices, on=list(DEVICE), how="outer", suffixes=("", "_d"), indicator=True)
+    for name in (*_DESCRIBED, "bound"):
+        if f"{name}_d" in joined:
+            joined[name] = joined.pop(f"{name}_d").fillna(joined[name])
+    joined["as_of"] = joined["as_of"].fillna(joined.pop("as_of_d"))
+    counts = [name for name in _SUMS if name in joined.columns]
+    joined[counts] = joined[counts].fillna(0).astype("int64")
+    joined["is_bound"] = joined.pop("_merge") != "left_only"
+    return joined
+
+
+def others(devices: pd.DataFrame) -> list[str]:
+    """Name the columns of bound devices that are not of the schema, such as a region."""
+    return [name for name in devices.columns if name not in _LISTED]
+
+
+def hours_between(later: pd.Series[Any], earlier: pd.Series[Any]) -> pd.Series[Any]:
+    """Give elapsed hours, which no change of the clock can bend."""
+    return (later - earlier).dt.total_seconds() / 3600
+
+
+def complete_from(modules: pd.DataFrame, share: float = 0.99) -> pd.Timestamp | None:
+    """Tell from when on history is complete; None: nothing shows that anything was purged.
+
+    Where completed backups of a device and module wait for deletion, older ones may be gone
+    already, so that nothing is known of it before the oldest that is left. History counts as
+    complete from the instant on at which that is past for all but 1 % of them.
+    """
+    if modules.empty:
+        return None
+    purged = modules["first"].where(modules["n_deleting"] > 0)
+    known = purged.sort_values(na_position="first").reset_index(drop=True)
+    edge = known.iloc[min(int(share * len(known)), len(known) - 1)]
+    return edge if isinstance(edge, pd.Timestamp) else None

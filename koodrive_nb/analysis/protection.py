@@ -1,0 +1,296 @@
+"""How well each device is protected, and why it is not.
+
+Led by the age of the newest completed backup, not by a rate of success: a device that no longer
+tries fails nowhere. That a backup completed is what its client said; nobody has tested a restore.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from koodrive_nb import settings
+from koodrive_nb.analysis import arguments, holdings, rules
+from koodrive_nb.analysis.holdings import DEVICE, hours_between
+from koodrive_nb.analysis.states import classify
+from koodrive_nb.columns import STRING, TIME, categories
+from koodrive_nb.errors import InvalidParameterError
+from koodrive_nb.streams import ATTRS
+
+if TYPE_CHECKING:
+    from koodrive_nb.analysis.arguments import Duration, StuckAfter
+
+PERS = ("device", "module", "user")
+_EXPECTED_WITHIN = pd.Timedelta("90D")
+_SWITCH = "auto_backup"
+_SWITCHED_ON = ("on", "true", "1", "yes", "enabled")
+_JUDGED_BAD = ("never", "deleting", "outdated", "late")
+
+_COLUMNS: dict[str, Any] = {
+    "user_id": STRING,
+    "device_id": STRING,
+    "module": STRING,
+    "device_label": STRING,
+    "os_family": categories(rules.OS_FAMILIES),
+    "state": categories(rules.PROTECTION),
+    "cause": categories(rules.CAUSES),
+    "rpo_age_h": "float64",
+    "last_completed_time": TIME,
+    "last_attempt_time": TIME,
+    "stuck_in_a_row": "int64",
+    "newest_module": STRING,
+    "worst_module": STRING,
+    "worst_module_age_h": "float64",
+    "expected_modules": STRING,
+    "n": "int64",
+    "n_completed": "int64",
+    "n_deleting": "int64",
+    "bound_time": TIME,
+    "in_scope": "bool",
+    "as_of": TIME,
+}
+_OF_DEVICES_ONLY = ("newest_module", "worst_module", "worst_module_age_h", "expected_modules")
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """How old a newest completed backup may be, and which devices are too young to be judged."""
+
+    rpo: pd.Timedelta
+    grace: pd.Timedelta
+    slack: float
+
+    @classmethod
+    def read(cls, rpo: object, grace: object, slack: object) -> Objective:
+        """Read it from arguments.
+
+        Raises:
+            InvalidParameterError: One is no duration, or `slack` no number from 1.
+        """
+        if isinstance(slack, bool) or not isinstance(slack, int | float) or not slack >= 1:
+            raise InvalidParameterError(
+                f"slack= takes a number from 1, such as 1.5, not {slack!r}."
+            )
+        return cls(arguments.duration(rpo, "rpo"), arguments.duration(grace, "grace"), float(slack))
+
+    def facts(self) -> dict[str, Any]:
+        """Give it as plain values."""
+        return {
+            "rpo_h": self.rpo.total_seconds() / 3600,
+            "grace_h": self.grace.total_seconds() / 3600,
+            "slack": self.slack,
+        }
+
+
+def protection_status(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
+    records: Any,
+    devices: Any = None,
+    *,
+    per: str = "device",
+    rpo: Duration = "7D",
+    grace: Duration = "7D",
+    slack: float = 1.5,
+    configs: Any = None,
+    as_of: object = None,
+    tz: str | None = None,
+    stuck_after: StuckAfter = "auto",
+) -> pd.DataFrame:
+    """Tell for each device how old its newest completed backup is, and why there is none newer.
+
+    One row per device, or with `per` per device and module, or per user, the worst first.
+
+    `state`: protected (age at most `rpo`), warning (protected, but a newer attempt of one of its
+    modules is stuck), late (up to `slack` times the `rpo`), outdated (older), deleting (all
+    completed copies wait for deletion), never (none completed), initial_pending (none completed,
+    bound for less than `grace`), unbound (has records, but is not among `devices`). `in_scope` is
+    False for the last one, and for whatever was bound for less than `grace`: shares leave them out.
+
+    `cause`, where it is not protected: attempts_stuck (there were attempts since, none completed),
+    no_attempt (none since), never_attempted (none ever), only_deleted_copies (there was a newer
+    copy, which waits for deletion), new.
+
+    `rpo_age_h` is the age of the newest completed backup in hours, from its creation to the row's
+    `as_of` (missing: none completed); `stuck_in_a_row` counts stuck attempts since the newest
+    completed one, of the worst module, and is a lower bound, since attempts are purged;
+    `worst_module` is the expected module longest without a completed backup (`worst_module_age_h`
+    missing: it has none), of `expected_modules`: those attempted in the last 90 days, or with
+    `configs` those whose setting auto_backup is on. `n` counts records, `n_completed` copies,
+    `n_deleting` copies that wait for deletion. A user has the state of the worst device in scope,
+    `n_devices`, and `n_exposed`: late, outdated, deleting or never.
+
+    Pass all records of all modules. Without `devices`, those that never made a record are unknown;
+    records without a device or a creation time are left out, and counted in attrs. Further columns
+    of `devices`, such as a region, are carried along.
+
+    Source: recovery point objective as in Commvault's SLA report and AWS Backup Audit Manager.
+
+    Raises:
+        InvalidParameterError: Columns are missing, or an argument is not what this takes.
+    """
+    if per not in PERS:
+        raise InvalidParameterError(f"per= takes {', '.join(PERS)}, not {per!r}.")
+    goal = Objective.read(rpo, grace, slack)
+    zone = settings.display_zone(tz).key
+    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
+    frame = rules.lazy(classified, holdings.NEEDED)
+    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
+    modules = holdings.per_module(frame)
+    listed = None if devices is None else holdings.bound_devices(devices, as_of)
+    expected = _expected(modules, configs)
+    if per == "module":
+        table = _judged(_modules_of(expected, listed), goal)
+    else:
+        table = holdings.per_device(modules).assign(is_bound=True)
+        if listed is not None:
+            table = holdings.with_bound(holdings.per_device(modules), listed)
+        table = _judged(table, goal).merge(
+            _by_module(modules, expected), on=list(DEVICE), how="left"
+        )
+    table = _per_user(table) if per == "user" else table
+    table = _finished(table, per, listed)
+    horizon = holdings.complete_from(modules)
+    table.attrs[ATTRS] = context.as_attrs(
+        **goal.facts(),
+        per=per,
+        devices_known=devices is not None,
+        n_unplaced=context.n_records - int(modules["n"].sum()),
+        history_complete_from=None if horizon is None else horizon.isoformat(),
+        made={
+            "table": "protection_status",
+            "per": per,
+            **arguments.plain(as_of=as_of, tz=zone, stuck_after=stuck_after),
+        },
+    )
+    return table
+
+
+def _expected(modules: pd.DataFrame, configs: Any) -> pd.DataFrame:
+    """Give the device x module pairs that a backup is expected of."""
+    keys = [*DEVICE, "module"]
+    if configs is None:
+        recent = modules["attempt"] >= modules["as_of"] - _EXPECTED_WITHIN
+        return modules[recent]
+    needed = (*keys, "config_name", "config_value")
+    table = rules.collect(rules.lazy(configs, needed).select(*needed)).astype(STRING)
+    on = table["config_value"].str.strip().str.lower().isin(_SWITCHED_ON)
+    wanted = table[(table["config_name"] == _SWITCH) & on][keys].drop_duplicates()
+    return wanted.merge(modules.astype(dict.fromkeys(keys, STRING)), on=keys, how="left")
+
+
+def _modules_of(expected: pd.DataFrame, listed: pd.DataFrame | None) -> pd.DataFrame:
+    table = expected.assign(is_bound=True)
+    if listed is None:
+        return table
+    joined = table.drop(columns="is_bound").merge(
+        listed, on=list(DEVICE), how="left", suffixes=("", "_d"), indicator=True
+    )
+    for name in ("device_label", "os_family", "bound", "as_of"):
+        newer = joined.pop(f"{name}_d")
+        joined[name] = joined[name].fillna(newer) if name == "as_of" else newer.fillna(joined[name])
+    joined["is_bound"] = joined.pop("_merge") == "both"
+    return joined
+
+
+def _judged(table: pd.DataFrame, goal: Objective) -> pd.DataFrame:
+    """Add age, state and cause."""
+    counts = ["n", "n_completed", "n_deleting", "stuck_in_a_row"]
+    table[counts] = table[counts].fillna(0).astype("int64")
+    age_h = hours_between(table["as_of"], table["completed"]).clip(lower=0)
+    since_h = hours_between(table["as_of"], table["bound"].fillna(table["first"]))
+    is_new = since_h < goal.grace.total_seconds() / 3600
+    rpo_h = goal.rpo.total_seconds() / 3600
+    state = pd.Series("never", index=table.index, dtype="object")
+    for name, fits in (
+        ("deleting", age_h.isna() & table["deleted"].notna()),
+        ("initial_pending", age_h.isna() & table["deleted"].isna() & is_new),
+        ("outdated", age_h > rpo_h * goal.slack),
+        ("late", (age_h > rpo_h) & (age_h <= rpo_h * goal.slack)),
+        ("protected", age_h <= rpo_h),
+        ("warning", (age_h <= rpo_h) & (table["stuck_in_a_row"] > 0)),
+        ("unbound", ~table["is_bound"]),
+    ):
+        state[fits] = name
+    since = table["unfinished"] > table["completed"].fillna(pd.Timestamp(0, tz="UTC"))
+    gone = table["deleted"].notna() & ~(table["completed"] > table["deleted"])
+    cause = pd.Series("no_attempt", index=table.index, dtype="object")
+    for reason, fits in (
+        ("only_deleted_copies", gone),
+        ("attempts_stuck", since & (state != "deleting")),
+        ("never_attempted", table["n"] == 0),
+        ("new", state == "initial_pending"),
+        (None, state.isin(["protected", "warning", "unbound"])),
+    ):
+        cause[fits] = reason
+    return table.assign(
+        state=state, cause=cause, rpo_age_h=age_h, in_scope=table["is_bound"] & ~is_new
+    )
+
+
+def _by_module(modules: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFrame:
+    """Give for each device its newest module, the worst of those expected, and their names."""
+    keys = list(DEVICE)
+    done = modules.dropna(subset="completed").sort_values(["completed", "module"], kind="stable")
+    newest = done.drop_duplicates(keys, keep="last").set_index(keys)["module"]
+    ordered = expected.sort_values(["completed", "module"], kind="stable", na_position="first")
+    worst = ordered.drop_duplicates(keys, keep="first").set_index(keys)
+    # As bits of a number, since text put together group by group takes seconds.
+    bits = ordered["module"].map({label: 1 << at for at, label in enumerate(rules.MODULE_LABELS)})
+    masks = ordered.assign(_bits=bits).groupby(keys, sort=False)["_bits"].sum()
+    age_h = hours_between(worst["as_of"], worst["completed"]).clip(lower=0)
+    return (
+        pd.DataFrame(
+            {
+                "newest_module": newest,
+                "worst_module": worst["module"],
+                "worst_module_age_h": age_h,
+                "expected_modules": masks.map({mask: _described(mask) for mask in set(masks)}),
+            }
+        )
+        .rename_axis(keys)
+        .reset_index()
+    )
+
+
+def _described(mask: int) -> str:
+    present = (label for at, label in enumerate(rules.MODULE_LABELS) if mask >> at & 1)
+    return ", ".join(present)
+
+
+def _per_user(table: pd.DataFrame) -> pd.DataFrame:
+    """Give each user the worst device in scope, or the worst of all where none is."""
+    table = _sorted(table.assign(_out=~table["in_scope"]), ["_out"])
+    bad = table["in_scope"] & table["state"].isin(_JUDGED_BAD)
+    sums = table.assign(n_devices=1, n_exposed=bad.astype("int64")).groupby("user_id", sort=False)
+    counts = ["n", "n_completed", "n_deleting", "n_devices", "n_exposed"]
+    worst = table.drop_duplicates("user_id", keep="first").drop(columns=counts, errors="ignore")
+    return worst.merge(sums[counts].sum().reset_index(), on="user_id")
+
+
+def _sorted(table: pd.DataFrame, first: list[str]) -> pd.DataFrame:
+    """Sort by state, the worst first, then by how long nothing has completed."""
+    order = table["state"].map(rules.PROTECTION.index)
+    since = table["completed"].fillna(table["bound"]).fillna(table["first"])
+    table = table.assign(_order=order, _since=since)
+    keys = [*DEVICE, *(["module"] if "module" in table else [])]
+    ordered = table.sort_values([*first, "_order", "_since", *keys], kind="stable")
+    return ordered.drop(columns=["_order", "_since", *first]).reset_index(drop=True)
+
+
+def _finished(table: pd.DataFrame, per: str, listed: pd.DataFrame | None) -> pd.DataFrame:
+    table = _sorted(table, []).rename(
+        columns={
+            "completed": "last_completed_time",
+            "attempt": "last_attempt_time",
+            "bound": "bound_time",
+        }
+    )
+    names = [name for name in _COLUMNS if name != "module" or per == "module"]
+    if per == "module":
+        names = [name for name in names if name not in _OF_DEVICES_ONLY]
+    if per == "user":
+        names += ["n_devices", "n_exposed"]
+    others = [] if listed is None else holdings.others(listed)
+    table = table.reindex(columns=[*names, *others])
+    return table.astype({name: kind for name, kind in _COLUMNS.items() if name in names})
