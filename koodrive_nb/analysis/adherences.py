@@ -66,10 +66,7 @@ def adherence(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     """
     if per not in PERS:
         raise InvalidParameterError(f"per= takes {', '.join(PERS)}, not {per!r}.")
-    if not isinstance(max_devices, int) or not 1 <= max_devices <= _MOST_DEVICES:
-        raise InvalidParameterError(
-            f"max_devices= takes a whole number from 1 to {_MOST_DEVICES:,}, not {max_devices!r}."
-        )
+    arguments.whole(max_devices, "max_devices", _MOST_DEVICES)
     zone = settings.display_zone(tz)
     classified = classify(records, as_of=as_of, stuck_after=stuck_after)
     frame = rules.lazy(classified, holdings.NEEDED)
@@ -155,7 +152,8 @@ def _created_on(frame: nw.LazyFrame[Any], zone: ZoneInfo, days: pd.Index[int]) -
         day=local_bin(epoch_ms(inside, "_at"), zone, edges, DAY_MS), completed=done
     )
     counts = numbered.group_by(*DEVICE, "day").agg(n=nw.len(), completed=nw.col("completed").sum())
-    kinds: dict[str, Any] = dict.fromkeys(DEVICE, STRING) | dict.fromkeys(("day", "n", "completed"), "int64")
+    kinds: dict[str, Any] = dict.fromkeys(DEVICE, STRING)
+    kinds |= dict.fromkeys(("day", "n", "completed"), "int64")
     return rules.collect(counts).astype(kinds)
 
 

@@ -68,6 +68,18 @@ def _bare(value: object) -> bool:
     return isinstance(value, str) and value.strip(" +-.").replace(".", "").isdigit()
 
 
+def whole(value: object, name: str, most: int) -> None:
+    """Check that a value is a whole number from 1 to `most`.
+
+    Raises:
+        InvalidParameterError: It is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise InvalidParameterError(
+            f"{name}= takes a whole number from 1 to {most:,}, not {value!r}."
+        )
+
+
 def window(
     since: object, until: object, zone: str, newest: pd.Timestamp | None
 ) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:

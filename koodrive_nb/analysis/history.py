@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import narwhals as nw
 import numpy as np
@@ -128,7 +128,8 @@ def _lives(table: pd.DataFrame, goal: Objective) -> pd.DataFrame:
         {
             **{name: table[name].astype(STRING) for name in DEVICE},
             "enters": _ms(begun),
-            "leaves": _ms(table["as_of"]),
+            # Not included, so that the devices are still there at "now" itself.
+            "leaves": _ms(table["as_of"]) + 1,
         }
     )
     return lives.reset_index(drop=True)
@@ -183,8 +184,9 @@ def _counted(
     table = days.copy()
     table["in_scope"] = _at(scope, edges)
     table["never"] = _at(never, edges)
-    table["outdated"] = _at(outdated, edges)
-    table["late"] = _at(unprotected, edges) - table["outdated"]
+    # As old as the objective is not older than it.
+    table["outdated"] = _at(outdated, edges, "left")
+    table["late"] = _at(unprotected, edges, "left") - table["outdated"]
     table["protected"] = table["in_scope"] - table[["never", "outdated", "late"]].sum(axis=1)
     hours = [_until(spans, edges) - _until(spans, starts) for spans in (scope, unprotected, never)]
     table["in_scope_h"] = hours[0] / _HOUR_MS
@@ -227,11 +229,13 @@ def _spans(starts: Numbers, ends: Numbers) -> tuple[Numbers, Numbers]:
     return np.sort(starts[lasts]), np.sort(ends[lasts])
 
 
-def _at(spans: tuple[Numbers, Numbers], instants: Numbers) -> Numbers:
-    """Count the spans that an instant lies in, those included that end with it, as at "now"."""
+def _at(
+    spans: tuple[Numbers, Numbers], instants: Numbers, begun: Literal["left", "right"] = "right"
+) -> Numbers:
+    """Count the spans that an instant lies in: not at its end, with "left" not at its begin."""
     starts, ends = spans
-    ended = np.searchsorted(ends, instants, side="left")
-    count: Numbers = (np.searchsorted(starts, instants, side="right") - ended).astype("int64")
+    ended = np.searchsorted(ends, instants, side="right")
+    count: Numbers = (np.searchsorted(starts, instants, side=begun) - ended).astype("int64")
     return count
 
 

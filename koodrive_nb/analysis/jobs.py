@@ -100,11 +100,8 @@ def timeline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     """
     if form not in FORMS:
         raise InvalidParameterError(f"form= takes {', '.join(FORMS)}, not {form!r}.")
-    for name, value, most in (("max_lanes", max_lanes, 100), ("max_marks", max_marks, 10_000)):
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            raise InvalidParameterError(
-                f"{name}= takes a whole number from 1 to {most:,}, not {value!r}."
-            )
+    arguments.whole(max_lanes, "max_lanes", 100)
+    arguments.whole(max_marks, "max_marks", 10_000)
     zone = settings.display_zone(tz)
     gap = arguments.duration(gap_after, "gap_after")
     frame = rules.lazy(classify(records, as_of=as_of, stuck_after=stuck_after), _NEEDED)
