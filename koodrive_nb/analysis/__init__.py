@@ -5,6 +5,7 @@ Every function takes a pandas, Polars or DuckDB frame with the columns of
 """
 
 from koodrive_nb.analysis.adherences import adherence
+from koodrive_nb.analysis.behind import rows
 from koodrive_nb.analysis.exposures import exposure
 from koodrive_nb.analysis.history import exposure_history
 from koodrive_nb.analysis.jobs import timeline
@@ -17,6 +18,7 @@ __all__ = [
     "exposure",
     "exposure_history",
     "protection_status",
+    "rows",
     "status_breakdown",
     "timeline",
 ]

@@ -18,6 +18,7 @@ from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from zoneinfo import ZoneInfo
 
     from koodrive_nb.analysis.arguments import StuckAfter
@@ -49,11 +50,11 @@ def adherence(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
 
     With `per` "day", one row per day: `bin_start`, `bin_end`, `expected` device-days = `adhered` +
     `missed` + `unknown` (older than the oldest record left of a device whose records are purged),
-    `adherence_share` = adhered / expected, a lower bound where there are unknown ones, and
-    `is_complete` (nothing of it is known to be purged). With "device", one row per device and day,
-    for the `max_devices` longest without a completed backup: the device, `device_label`,
-    `bin_start`, `bin_end`, `cell` (one of the three, running: the day of its "now", or
-    not_expected: not after its binding), `n` records created on it and how many `completed`.
+    `adherence_share` = adhered / expected, a lower bound where there are unknown ones, `n` records
+    created on it, and `is_complete` (nothing of it is known to be purged). With "device", one row
+    per device and day, for the `max_devices` longest without a completed backup: the device,
+    `device_label`, `bin_start`, `bin_end`, `cell` (one of the three, running: the day of its "now",
+    or not_expected: not after its binding), `n` records created on it and how many `completed`.
 
     Devices bound at an unknown time, or not among `devices`, are left out and counted in attrs.
     Without `devices` those that never made a record are unknown, so `expected` and the share are
@@ -84,8 +85,12 @@ def adherence(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     is_known = devices is not None
     horizon = holdings.complete_from(modules)
     chosen = lives if per == "day" else lives.head(max_devices)
-    cells = _cells(_created_on(frame, zone, days), chosen, days, is_whole=per == "device")
-    result = _per_day(cells, lives, days, is_known=is_known) if per == "day" else cells
+    created = _created_on(frame, zone, days)
+    result = _cells(created, chosen, days, is_whole=per == "device")
+    if per == "day":
+        result = _per_day(result, lives, days, is_known=is_known)
+        n = created.groupby("day")["n"].sum().reindex(days, fill_value=0)
+        result["n"] = n.to_numpy(dtype="int64")
     result = _dated(result, zone)
     if per == "day":
         result["is_complete"] = True if horizon is None else result["bin_start"] >= horizon
@@ -234,3 +239,17 @@ def day_number(times: pd.Series[Any], zone: ZoneInfo) -> pd.Series[Any]:
 
 def _day_of(instant: pd.Timestamp, zone: ZoneInfo) -> int:
     return int(day_number(pd.Series([instant]), zone).iloc[0])
+
+
+def records_behind(
+    frame: nw.LazyFrame[Any], row: Mapping[str, Any], made: Mapping[str, Any]
+) -> nw.LazyFrame[Any]:
+    """Give the classified records that were created on the day of a row of `adherence`."""
+    at = nw.col("_at")
+    begin, end = (row[name].to_pydatetime() for name in ("bin_start", "bin_end"))
+    mine = holdings.placed(frame).filter(
+        ~nw.col("device_id").is_null(), at >= nw.lit(begin), at < nw.lit(end)
+    )
+    if made["per"] == "device":
+        mine = mine.filter(*(nw.col(name) == row[name] for name in DEVICE))
+    return mine

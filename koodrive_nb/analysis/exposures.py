@@ -16,7 +16,7 @@ from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from koodrive_nb.analysis.arguments import Duration, StuckAfter
 
@@ -177,3 +177,22 @@ def _curve(status: pd.DataFrame, *, is_known: bool) -> pd.DataFrame:
     table["share"] = (table["n"] / of).astype("float64") if is_known and of else math.nan
     table["share"] = table["share"].astype("float64")
     return table
+
+
+def devices_behind(
+    records: Any, devices: Any, configs: Any, row: Mapping[str, Any], made: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Give the devices, or with `per` the modules of devices, that a row of `exposure` counts."""
+    names = ("per", "rpo", "grace", "slack", "as_of", "tz", "stuck_after")
+    options = {name: made[name] for name in names}
+    if rules.is_classified(records):
+        options |= {"as_of": None, "stuck_after": "auto"}
+    status = protection_status(records, devices, configs=configs, **options)
+    if made["kind"] == "curve":
+        is_mine = status["in_scope"] & (status["rpo_age_h"] <= row["age_h"])
+    else:
+        is_mine = _buckets(status) == row["bucket"]
+    for key in made["by"]:
+        is_mine &= status[key].isna() if pd.isna(row[key]) else status[key] == row[key]
+    found: pd.DataFrame = status[is_mine].reset_index(drop=True)
+    return found

@@ -11,7 +11,7 @@ import pandas as pd
 from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, holdings, rules
 from koodrive_nb.analysis.holdings import DEVICE
-from koodrive_nb.analysis.protection import Objective
+from koodrive_nb.analysis.objective import Objective
 from koodrive_nb.analysis.states import classify
 from koodrive_nb.analysis.zones import epoch_ms
 from koodrive_nb.columns import STRING, TIME

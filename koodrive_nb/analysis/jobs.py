@@ -117,6 +117,10 @@ def timeline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
         "gap_after_s": gap.total_seconds(),
         "since": None if window.since is None else window.since.isoformat(),
         "until": None if window.until is None else window.until.isoformat(),
+        "made": {
+            "table": "timeline",
+            **arguments.plain(as_of=as_of, tz=zone.key, stuck_after=stuck_after),
+        },
     }
     is_fleet = form == "auto" and len(lanes) > _LANES_UP_TO_DEVICES
     if form == "flow" or is_fleet:
@@ -202,3 +206,23 @@ def _with_shown_until(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     return table.reindex(columns=list(_COLUMNS)).astype(dict(_COLUMNS))
+
+
+def records_behind(
+    frame: nw.LazyFrame[Any], row: Mapping[str, Any], made: Mapping[str, Any]
+) -> nw.LazyFrame[Any]:
+    """Give the classified record that a mark of `timeline` stands for; a gap stands for none.
+
+    Raises:
+        InvalidParameterError: The table counts over time.
+    """
+    if "record_id" not in row:
+        raise InvalidParameterError(
+            "These are counts over time: make them by kd.analysis.activity() to see their records."
+        )
+    del made
+    is_mark = row["kind"] == "backup"
+    return frame.filter(
+        rules.same("user_id", row["user_id"]),
+        nw.col("record_id") == (row["record_id"] if is_mark else ""),
+    )

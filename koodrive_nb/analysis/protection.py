@@ -6,20 +6,23 @@ tries fails nowhere. That a backup completed is what its client said; nobody has
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import narwhals as nw
 import pandas as pd
 
 from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, holdings, rules
 from koodrive_nb.analysis.holdings import DEVICE, hours_between
+from koodrive_nb.analysis.objective import Objective, judged
 from koodrive_nb.analysis.states import classify
-from koodrive_nb.columns import STRING, TIME, categories
+from koodrive_nb.columns import MODULES, STRING, TIME, categories
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from koodrive_nb.analysis.arguments import Duration, StuckAfter
 
 PERS = ("device", "module", "user")
@@ -52,36 +55,6 @@ _COLUMNS: dict[str, Any] = {
     "as_of": TIME,
 }
 _OF_DEVICES_ONLY = ("newest_module", "worst_module", "worst_module_age_h", "expected_modules")
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """How old a newest completed backup may be, and which devices are too young to be judged."""
-
-    rpo: pd.Timedelta
-    grace: pd.Timedelta
-    slack: float
-
-    @classmethod
-    def read(cls, rpo: object, grace: object, slack: object) -> Objective:
-        """Read it from arguments.
-
-        Raises:
-            InvalidParameterError: One is no duration, or `slack` no number from 1.
-        """
-        if isinstance(slack, bool) or not isinstance(slack, int | float) or not slack >= 1:
-            raise InvalidParameterError(
-                f"slack= takes a number from 1, such as 1.5, not {slack!r}."
-            )
-        return cls(arguments.duration(rpo, "rpo"), arguments.duration(grace, "grace"), float(slack))
-
-    def facts(self) -> dict[str, Any]:
-        """Give it as plain values."""
-        return {
-            "rpo_h": self.rpo.total_seconds() / 3600,
-            "grace_h": self.grace.total_seconds() / 3600,
-            "slack": self.slack,
-        }
 
 
 def protection_status(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
@@ -140,12 +113,12 @@ def protection_status(  # noqa: PLR0913 -- each is a question of its own, and ke
     listed = None if devices is None else holdings.bound_devices(devices, as_of)
     expected = _expected(modules, configs)
     if per == "module":
-        table = _judged(_modules_of(expected, listed), goal)
+        table = judged(_modules_of(expected, listed), goal)
     else:
         table = holdings.per_device(modules).assign(is_bound=True)
         if listed is not None:
             table = holdings.with_bound(holdings.per_device(modules), listed)
-        table = _judged(table, goal).merge(
+        table = judged(table, goal).merge(
             _by_module(modules, expected), on=list(DEVICE), how="left"
         )
     table = _per_user(table) if per == "user" else table
@@ -191,41 +164,6 @@ def _modules_of(expected: pd.DataFrame, listed: pd.DataFrame | None) -> pd.DataF
         joined[name] = joined[name].fillna(newer) if name == "as_of" else newer.fillna(joined[name])
     joined["is_bound"] = joined.pop("_merge") == "both"
     return joined
-
-
-def _judged(table: pd.DataFrame, goal: Objective) -> pd.DataFrame:
-    """Add age, state and cause."""
-    counts = ["n", "n_completed", "n_deleting", "stuck_in_a_row"]
-    table[counts] = table[counts].fillna(0).astype("int64")
-    age_h = hours_between(table["as_of"], table["completed"]).clip(lower=0)
-    since_h = hours_between(table["as_of"], table["bound"].fillna(table["first"]))
-    is_new = since_h < goal.grace.total_seconds() / 3600
-    rpo_h = goal.rpo.total_seconds() / 3600
-    state = pd.Series("never", index=table.index, dtype="object")
-    for name, fits in (
-        ("deleting", age_h.isna() & table["deleted"].notna()),
-        ("initial_pending", age_h.isna() & table["deleted"].isna() & is_new),
-        ("outdated", age_h > rpo_h * goal.slack),
-        ("late", (age_h > rpo_h) & (age_h <= rpo_h * goal.slack)),
-        ("protected", age_h <= rpo_h),
-        ("warning", (age_h <= rpo_h) & (table["stuck_in_a_row"] > 0)),
-        ("unbound", ~table["is_bound"]),
-    ):
-        state[fits] = name
-    since = table["unfinished"] > table["completed"].fillna(pd.Timestamp(0, tz="UTC"))
-    gone = table["deleted"].notna() & ~(table["completed"] > table["deleted"])
-    cause = pd.Series("no_attempt", index=table.index, dtype="object")
-    for reason, fits in (
-        ("only_deleted_copies", gone),
-        ("attempts_stuck", since & (state != "deleting")),
-        ("never_attempted", table["n"] == 0),
-        ("new", state == "initial_pending"),
-        (None, state.isin(["protected", "warning", "unbound"])),
-    ):
-        cause[fits] = reason
-    return table.assign(
-        state=state, cause=cause, rpo_age_h=age_h, in_scope=table["is_bound"] & ~is_new
-    )
 
 
 def _by_module(modules: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFrame:
@@ -294,3 +232,23 @@ def _finished(table: pd.DataFrame, per: str, listed: pd.DataFrame | None) -> pd.
     others = [] if listed is None else holdings.others(listed)
     table = table.reindex(columns=[*names, *others])
     return table.astype({name: kind for name, kind in _COLUMNS.items() if name in names})
+
+
+def records_behind(
+    frame: nw.LazyFrame[Any], row: Mapping[str, Any], made: Mapping[str, Any]
+) -> nw.LazyFrame[Any]:
+    """Give the classified records that a row of `protection_status` counts."""
+    mine = holdings.placed(frame).filter(
+        ~nw.col("_at").is_null(),
+        ~nw.col("device_id").is_null(),
+        rules.same("user_id", row["user_id"]),
+    )
+    if made["per"] == "user":
+        return mine
+    mine = mine.filter(nw.col("device_id") == row["device_id"])
+    if made["per"] == "device":
+        return mine
+    code = {label: code for code, label in MODULES.items()}.get(row["module"])
+    known = nw.col("module_code").is_in(list(MODULES))
+    other = ~known | nw.col("module_code").is_null()
+    return mine.filter(nw.col("module_code") == code if code else other)

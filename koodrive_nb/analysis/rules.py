@@ -104,6 +104,11 @@ def lazy(records: Any, needed: Iterable[str]) -> nw.LazyFrame[Any]:
     return wrapped
 
 
+def is_classified(records: Any) -> bool:
+    """Tell whether records have their state already."""
+    return "state" in lazy(records, ()).collect_schema().names()
+
+
 def _fits(name: str, dtype: nw.dtypes.DType) -> bool:
     kind = _KINDS.get(name)
     if kind == "time":
@@ -118,6 +123,11 @@ def coded(frame: nw.LazyFrame[Any], *names: str) -> nw.LazyFrame[Any]:
     schema = frame.collect_schema()
     texts = [name for name in names if schema[name] == nw.String]
     return frame.with_columns(*(nw.col(name).cast(nw.Categorical) for name in texts))
+
+
+def same(column: str, value: Any) -> nw.Expr:
+    """Tell where a column has a value; missing is the same as missing."""
+    return nw.col(column).is_null() if pd.isna(value) else nw.col(column) == value
 
 
 def spelled(records: Any, keys: Iterable[str]) -> Any:

@@ -222,10 +222,7 @@ def status_breakdown(
     frame = rules.lazy(rules.spelled(classified, keys), keys)
     zone = settings.display_zone(tz).key
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
-    # What a past "now" could not know yet is left out; a wrong clock's future stays in sight.
-    created = nw.col("create_time")
-    later = (created > nw.col("as_of")) & (created <= nw.col("fetched_at"))
-    counted = frame.filter(~later.fill_null(value=False))
+    counted = _counted(frame)
     if "module" in keys:
         counted = counted.with_columns(module=nw.col("module").cast(nw.String).fill_null(UNKNOWN))
     has_end = ~nw.col("end_time").is_null()
@@ -250,8 +247,30 @@ def status_breakdown(
     for position, name in enumerate(("settled_share", "settled_share_lo", "settled_share_hi")):
         table[name] = pd.Series([share[position] for share in shares], dtype="float64")
     n_later = context.n_records - int(table["n"].sum())
-    table.attrs[ATTRS] = context.as_attrs(by=keys, n_later=n_later)
+    made = {"table": "status_breakdown", "by": keys}
+    made |= arguments.plain(as_of=as_of, tz=zone, stuck_after=stuck_after)
+    table.attrs[ATTRS] = context.as_attrs(by=keys, n_later=n_later, made=made)
     return table
+
+
+def _counted(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+    """Leave out what a past "now" could not know yet; a wrong clock's future stays in sight."""
+    created = nw.col("create_time")
+    later = (created > nw.col("as_of")) & (created <= nw.col("fetched_at"))
+    return frame.filter(~later.fill_null(value=False))
+
+
+def records_behind(
+    frame: nw.LazyFrame[Any], row: Mapping[str, Any], made: Mapping[str, Any]
+) -> nw.LazyFrame[Any]:
+    """Give the classified records that a row of `status_breakdown` counts."""
+    counted = _counted(frame)
+    for key in made["by"]:
+        is_mine = rules.same(key, row[key])
+        if key == "module" and row[key] == UNKNOWN:
+            is_mine = is_mine | nw.col("module").is_null()
+        counted = counted.filter(is_mine)
+    return counted
 
 
 def _in_order(table: pd.DataFrame, keys: Sequence[str], counts: Sequence[str]) -> pd.DataFrame:
