@@ -7,19 +7,19 @@ from datetime import UTC, datetime, timedelta
 
 AS_OF = datetime(2025, 12, 17, 8, 30, tzinfo=UTC)
 # Both ids that the pages print beside a time count milliseconds from here, above 23 low bits.
-_ID_EPOCH = datetime(2018, 12, 31, 16, tzinfo=UTC)
+ID_EPOCH = datetime(2018, 12, 31, 16, tzinfo=UTC)
 LOW_BITS = 23
 
 
 def mint(instant: datetime, low: int) -> str:
     """Make an id the way the service's own look: milliseconds above a serial number."""
-    milliseconds = (instant - _ID_EPOCH) // timedelta(milliseconds=1)
+    milliseconds = (instant - ID_EPOCH) // timedelta(milliseconds=1)
     return str(milliseconds << LOW_BITS | low)
 
 
 def minted_at(identity: str) -> datetime:
     """Read the instant out of such an id."""
-    return _ID_EPOCH + timedelta(milliseconds=int(identity) >> LOW_BITS)
+    return ID_EPOCH + timedelta(milliseconds=int(identity) >> LOW_BITS)
 
 
 def text(instant: datetime) -> str:
