@@ -32,8 +32,9 @@ def connect(  # noqa: PLR0913 -- each is a setting of its own, and keyword-only
 
     With "live", what is not passed comes from KOODRIVE_ENDPOINT, KOODRIVE_USER_ID, and
     KOODRIVE_TOKEN or KOODRIVE_APP_ID with KOODRIVE_APP_SECRET. With "sandbox", an embedded service
-    answers with a synthetic fleet, as of a fixed instant; `user_id="crowd"` is its user with a
-    million records. Nothing is sent yet. `max_workers` bounds the requests under way at once.
+    answers with synthetic data, as of a fixed instant; `user_id="crowd"` is its user with a million
+    records, and `kd.sandbox.users()` lists those of a fleet. Nothing is sent yet. `max_workers`
+    bounds the requests under way at once.
     `progress` shows a bar for what lasts over a second; left out, it does so in a terminal and in a
     notebook that somebody works in. `clock` gives the `fetched_at` of rows.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from koodrive_nb.sandbox.ids import LOW_BITS, compact, mint, text
 
@@ -22,8 +22,8 @@ _FEW = 3
 def files(record: bytes) -> list[bytes]:
     """Give the files of a record; one that is still open has the first half of them so far."""
     row = json.loads(record)
-    created = datetime.fromisoformat(row["createTime"])
-    count = json.loads(row["properties"]).get("fileCount", _FEW)
+    created = datetime.fromisoformat(row["createTime"]).astimezone(UTC)
+    count = _told(row.get("properties", "{}"))
     if "endTime" not in row:
         count //= 2
     low = int(row["recordId"]) % 2**LOW_BITS
@@ -44,6 +44,15 @@ def files(record: bytes) -> list[bytes]:
             )
         )
     return made
+
+
+def _told(properties: str) -> int:
+    """Read how many files the client says there are."""
+    try:
+        count = json.loads(properties)["fileCount"]
+    except (ValueError, KeyError, TypeError):
+        return _FEW
+    return count if isinstance(count, int) else _FEW
 
 
 def scopes(device: bytes, module: str) -> list[bytes]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from koodrive_nb.sandbox.faults import Fault
+    from koodrive_nb.sandbox.habits import Preset
 
 _START_WITHIN_S = 20.0
 
@@ -29,9 +30,13 @@ class Sandbox:
     """A KooDrive service on a free port of this machine's loopback, until `stop` or `with` ends.
 
     Every start makes new credentials: a `token`, which opens the default user with devices in every
-    condition, and `app_id` with `app_secret`, which open every synthetic user, `crowd` with a
-    million records too. `faults` say how it misbehaves, drawn from `seed`; `rate_limit` is in
-    requests a second. `statuses` counts the answers since the start by HTTP status.
+    condition, and `app_id` with `app_secret`, which open every synthetic user: `crowd` with a
+    million records too, and those of `kd.sandbox.users(preset, seed)`, whose fleet is drawn at the
+    first request for one of them. `faults` say how it misbehaves, drawn from `seed`; `rate_limit`
+    is in requests a second. `statuses` counts the answers since the start by HTTP status.
+
+    Raises:
+        InvalidParameterError: There is no such preset, or the seed is no whole number.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class Sandbox:
         *,
         faults: Sequence[Fault] = (),
         rate_limit: float | None = None,
+        preset: str | Preset = "small",
         seed: int = 0,
     ) -> None:
         if rate_limit is not None and rate_limit <= 0:
@@ -49,7 +55,7 @@ class Sandbox:
         self._planned = tuple(faults)
         self._rate_limit = rate_limit
         self._seed = seed
-        self._users = users()
+        self._users = users(preset, seed)
         self._credentials = Credentials(str)
         self._calls: Calls | None = None
         self._server: uvicorn.Server | None = None

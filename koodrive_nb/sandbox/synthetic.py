@@ -1,4 +1,4 @@
-"""Who the sandbox serves: one user with devices in every condition, and one with a crowd of them.
+"""Who the sandbox serves: one user with devices in every condition, one with a crowd, and a fleet.
 
 Everything is as of one fixed instant and comes out the same on every machine. The record and the
 devices that the API's pages print are served as printed.
@@ -10,17 +10,27 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
+from itertools import chain
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Protocol
 
 from koodrive_nb.columns import MODULES
 from koodrive_nb.sandbox.crowd import Crowd
+from koodrive_nb.sandbox.fleet import draw
+from koodrive_nb.sandbox.habits import checked_seed, preset_of
 from koodrive_nb.sandbox.ids import AS_OF, compact, mint, minted_at, text
+from koodrive_nb.sandbox.owners import draw_users
+from koodrive_nb.sandbox.wire import FleetUser
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+
+    from koodrive_nb.sandbox.fleet import Fleet
+    from koodrive_nb.sandbox.habits import Preset
 
 DEFAULT_USER = "1505084218764547200"
 CROWD_USER = "crowd"
@@ -54,9 +64,46 @@ class User(Protocol):
         """Give the records from `start` to `stop` of a listing, and how many it has in all."""
 
 
-def users() -> Mapping[str, User]:
-    """Give the sandbox's users by their id."""
-    return {DEFAULT_USER: _Household(), CROWD_USER: Crowd()}
+def users(preset: str | Preset = "small", seed: int = 0) -> Mapping[str, User]:
+    """Give the sandbox's users by their id.
+
+    Raises:
+        InvalidParameterError: There is no such preset, or the seed is no whole number.
+    """
+    return _Users(preset_of(preset), checked_seed(seed))
+
+
+class _Users(Mapping[str, User]):
+    """The two users who have always been there, and those of a fleet, drawn when it is needed."""
+
+    def __init__(self, preset: Preset, seed: int) -> None:
+        self._preset = preset
+        self._seed = seed
+        self._known: Mapping[str, User] = {DEFAULT_USER: _Household(), CROWD_USER: Crowd()}
+
+    @cached_property
+    def _numbers(self) -> Mapping[str, int]:
+        ids = draw_users(self._preset, self._seed).ids
+        return {str(identity): number for number, identity in enumerate(ids)}
+
+    @cached_property
+    def _fleet(self) -> Fleet:
+        return draw(self._preset, self._seed)
+
+    def __getitem__(self, user_id: str) -> User:
+        if user_id in self._known:
+            return self._known[user_id]
+        number = self._numbers[user_id]
+        return FleetUser(self._fleet, number)
+
+    def __contains__(self, user_id: object) -> bool:
+        return user_id in self._known or user_id in self._numbers
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self._known, self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._known) + len(self._numbers)
 
 
 @dataclass(frozen=True)
