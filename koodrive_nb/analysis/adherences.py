@@ -72,7 +72,8 @@ def adherence(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     classified = classify(records, as_of=as_of, stuck_after=stuck_after)
     frame = rules.lazy(classified, holdings.NEEDED)
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
-    modules = holdings.per_module(frame)
+    known = holdings.of_devices(frame)
+    modules = holdings.per_module(known)
     lives = holdings.per_device(modules).assign(is_bound=True)
     if devices is not None:
         lives = holdings.with_bound(
@@ -85,7 +86,7 @@ def adherence(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     is_known = devices is not None
     horizon = holdings.complete_from(modules)
     chosen = lives if per == "day" else lives.head(max_devices)
-    created = _created_on(frame, zone, days)
+    created = _created_on(known, zone, days)
     result = _cells(created, chosen, days, is_whole=per == "device")
     if per == "day":
         result = _per_day(result, lives, days, is_known=is_known)
@@ -140,17 +141,15 @@ def _window_days(
     return pd.RangeIndex(max(first, last - _MOST_DAYS + 1), last + 1)
 
 
-def _created_on(frame: nw.LazyFrame[Any], zone: ZoneInfo, days: pd.Index[int]) -> pd.DataFrame:
+def _created_on(known: nw.LazyFrame[Any], zone: ZoneInfo, days: pd.Index[int]) -> pd.DataFrame:
     """Count for each device and day of the window its records and those that completed."""
-    told = ("create_time", "end_time", "as_of", "fetched_at", "state")
-    placed = holdings.placed(rules.coded(frame.select(*DEVICE, *told), *DEVICE))
     low, high = (bin_starts(days[:1], zone, DAY_MS), bin_starts(days[-1:] + 1, zone, DAY_MS))
     if days.empty:
         low = high = pd.DatetimeIndex(["1970-01-05T00:00Z"])
     edges = low[0].to_pydatetime(), high[0].to_pydatetime()
     at = nw.col("_at")
-    inside = placed.filter(
-        ~nw.col("device_id").is_null(), at >= nw.lit(edges[0]), at < nw.lit(edges[1])
+    inside = known.select(*DEVICE, "_at", "_held", "_gone").filter(
+        at >= nw.lit(edges[0]), at < nw.lit(edges[1])
     )
     done = (nw.col("_held") | nw.col("_gone")).cast(nw.Int64)
     numbered = inside.with_columns(
@@ -172,7 +171,7 @@ def _cells(
         cells = every.merge(created, on=[*keys, "day"], how="left").sort_values(["_place", "day"])
         cells[["n", "completed"]] = cells[["n", "completed"]].fillna(0).astype("int64")
     else:
-        cells = created.merge(lives, on=keys)
+        cells = created.merge(lives.drop(columns="device_label"), on=keys)
     cell = np.select(
         [
             cells["day"] <= cells["bound_day"],
@@ -184,16 +183,18 @@ def _cells(
         "missed",
     )
     cells["cell"] = pd.Categorical(cell, dtype=categories(CELLS))
+    if not is_whole:
+        return cells
     cells["device_label"] = cells["device_label"].astype(STRING)
-    return cells[[*keys, "device_label", "day", "cell", "n", "completed"]].reset_index(drop=True)
+    shown = [*keys, "device_label", "day", "cell", "n", "completed"]
+    return cells[shown].reset_index(drop=True)
 
 
 def _per_day(
     cells: pd.DataFrame, lives: pd.DataFrame, days: pd.Index[int], *, is_known: bool
 ) -> pd.DataFrame:
     adhered = cells[cells["cell"] == "adhered"]
-    early = adhered.merge(lives[[*DEVICE, "known_day"]], on=list(DEVICE))
-    early = early[early["day"] < early["known_day"]]
+    early = adhered[adhered["day"] < adhered["known_day"]]
     hits = adhered["day"].value_counts().reindex(days, fill_value=0).to_numpy()
     known_hits = early["day"].value_counts().reindex(days, fill_value=0).to_numpy()
     expected = _alive(lives["bound_day"] + 1, lives["as_of_day"], days)

@@ -68,7 +68,8 @@ def exposure_history(  # noqa: PLR0913 -- each is a question of its own, and key
     classified = classify(records, as_of=as_of, stuck_after=stuck_after)
     frame = rules.lazy(classified, holdings.NEEDED)
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
-    modules = holdings.per_module(frame)
+    known = holdings.of_devices(frame)
+    modules = holdings.per_module(known)
     table = holdings.per_device(modules).assign(is_bound=True)
     if devices is not None:
         table = holdings.with_bound(
@@ -81,7 +82,7 @@ def exposure_history(  # noqa: PLR0913 -- each is a question of its own, and key
     is_known = devices is not None
     days = _days(zone, start, end, now, table["first"].min())
     life = _lives(table, goal)
-    found = _counted(days, life, _points(frame, goal.rpo), goal)
+    found = _counted(days, life, _points(known, goal.rpo), goal)
     result = _finished(found, horizon, is_known=is_known)
     total, exposed = found["in_scope_h"].sum(), found["exposed_h"].sum()
     result.attrs[ATTRS] = context.as_attrs(
@@ -135,17 +136,12 @@ def _lives(table: pd.DataFrame, goal: Objective) -> pd.DataFrame:
     return lives.reset_index(drop=True)
 
 
-def _points(frame: nw.LazyFrame[Any], rpo: pd.Timedelta) -> pd.DataFrame:
+def _points(known: nw.LazyFrame[Any], rpo: pd.Timedelta) -> pd.DataFrame:
     """Give the recovery points after which a device went without a newer one for over the RPO.
 
     Columns: the device, `at`, `next` (missing: none yet), and the device's `oldest` point.
     """
-    told = ("create_time", "end_time", "as_of", "fetched_at", "state")
-    points = holdings.placed(rules.coded(frame.select(*DEVICE, *told), *DEVICE)).filter(
-        (nw.col("_held") | nw.col("_gone")),
-        ~nw.col("_at").is_null(),
-        ~nw.col("device_id").is_null(),
-    )
+    points = known.filter(nw.col("_held") | nw.col("_gone"))
     # Between two points of one stretch as long as the RPO there is no gap longer than that, so the
     # first and the last of each stretch are enough: a grouping, where a window would sort all.
     width_ms = int(rpo.total_seconds() * 1000)

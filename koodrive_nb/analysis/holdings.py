@@ -5,7 +5,7 @@ The first step of every table about exposure: it runs on the engine, and what it
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import pandas as pd
@@ -15,10 +15,14 @@ from koodrive_nb.analysis.labels import label_devices
 from koodrive_nb.columns import MODULES, STRING, UNKNOWN, columns
 from koodrive_nb.errors import InvalidParameterError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 DEVICE = ("user_id", "device_id")
 NEEDED = ("device_create_time", "module_code")
 _DESCRIBED = ("device_label", "os_family")
-_SUMS = ("n", "n_completed", "n_deleting", "stuck_in_a_row")
+_MODULE = (*DEVICE, "module_code")
+_SUMS = ("n", "n_completed", "n_deleting")
 _NEEDED_OF_DEVICES = (*DEVICE, "device_name", "device_os", "device_create_time", "fetched_at")
 _SCHEMA = {column.name for column in columns("devices")}
 _LISTED = {*DEVICE, *_DESCRIBED, "bound", "as_of"}
@@ -26,7 +30,14 @@ _LISTED = {*DEVICE, *_DESCRIBED, "bound", "as_of"}
 _TAKEN = _LISTED | {
     *("module", "state", "cause", "first", "attempt", "completed", "deleted", "unfinished"),
     *("is_bound", "in_scope", "n", "n_completed", "n_deleting", "n_devices", "n_exposed"),
-    *("stuck_in_a_row", "rpo_age_h", "last_completed_time", "last_attempt_time", "bound_time"),
+    *(
+        "place",
+        "stuck_in_a_row",
+        "rpo_age_h",
+        "last_completed_time",
+        "last_attempt_time",
+        "bound_time",
+    ),
     *("newest_module", "worst_module", "worst_module_age_h", "expected_modules"),
     *("bucket", "age_from_h", "age_to_h", "age_h", "share", "cumulative_share", "of"),
 }
@@ -51,37 +62,35 @@ def placed(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     )
 
 
-def per_module(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
-    """Give one row for each device and module with records that have a place in time.
+def of_devices(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+    """Leave the records of devices that have a place in time, with what is reduced below."""
+    told = ("create_time", "end_time", "as_of", "fetched_at", "state", "device_create_time")
+    keys = (*_MODULE, *_DESCRIBED)
+    known = placed(rules.coded(frame.select(*keys, *told), *keys))
+    return known.filter(~nw.col("_at").is_null(), ~nw.col("device_id").is_null())
+
+
+def per_module(known: nw.LazyFrame[Any]) -> pd.DataFrame:
+    """Give one row for each device and module, of what `of_devices` left.
 
     Columns: `user_id`, `device_id`, `device_label`, `os_family`, `module`, `n` records,
-    `n_completed`, `n_deleting` (completed, and to be deleted by now), `stuck_in_a_row` (since the
-    newest completed one), the newest of each kind: `attempt`, `completed`, `deleted`,
-    `unfinished`; the oldest `first`; `bound` and `as_of`.
+    `n_completed`, `n_deleting` (completed, and to be deleted by now), the newest of each kind:
+    `attempt`, `completed`, `deleted`, `unfinished`; the oldest `first`; `bound` and `as_of`; and
+    `place`, a number for each device.
     """
     at = nw.col("_at")
-    module = (*DEVICE, "module_code")
-    told = ("create_time", "end_time", "as_of", "fetched_at", "state", "device_create_time")
-    known = placed(rules.coded(frame.select(*module, *_DESCRIBED, *told), *module, *_DESCRIBED))
-    known = known.filter(~at.is_null(), ~nw.col("device_id").is_null())
-    known = known.with_columns(
+    marked = known.with_columns(
         _completed=nw.when(nw.col("_held")).then(at),
         _deleted=nw.when(nw.col("_gone")).then(at),
         _unfinished=nw.when(nw.col("_open")).then(at),
-    )
-    newest = nw.col("_completed").max().over(*module)
-    struck = (nw.col("state") == "stuck") & (newest.is_null() | (at > newest))
-    known = known.with_columns(
-        _struck=struck.fill_null(value=False).cast(nw.Int64),
         **{name: nw.col(name).cast(nw.Int64) for name in ("_held", "_gone")},
     )
     # By name and system too: a device that was renamed is put together again below.
     table = rules.collect(
-        known.group_by(*module, *_DESCRIBED).agg(
+        marked.group_by(*_MODULE, *_DESCRIBED).agg(
             n=nw.len(),
             n_completed=nw.col("_held").sum(),
             n_deleting=nw.col("_gone").sum(),
-            stuck_in_a_row=nw.col("_struck").sum(),
             attempt=at.max(),
             completed=nw.col("_completed").max(),
             deleted=nw.col("_deleted").max(),
@@ -91,24 +100,47 @@ def per_module(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
             as_of=nw.col("as_of").max(),
         )
     )
-    table["module"] = table.pop("module_code").map(dict(MODULES)).fillna(UNKNOWN).astype(STRING)
-    return _united(table, [*DEVICE, "module"])
-
-
-def per_device(modules: pd.DataFrame) -> pd.DataFrame:
-    """Put the modules of each device together; `stuck_in_a_row` is that of the worst."""
-    worst = modules.groupby(list(DEVICE), sort=False)["stuck_in_a_row"].max()
-    table = _united(modules.drop(columns="module"), list(DEVICE))
-    table["stuck_in_a_row"] = worst.to_numpy()
+    table = _united(_named(table), [*DEVICE, "module"])
+    table["place"] = table.groupby(list(DEVICE), sort=False).ngroup()
     return table
 
 
-def _united(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def strikes(known: nw.LazyFrame[Any]) -> pd.DataFrame:
+    """Count for each device and module the stuck records since the newest completed one."""
+    at = nw.col("_at")
+    held = known.select(*_MODULE, _newest=nw.when(nw.col("_held")).then(at))
+    newest = held.group_by(*_MODULE).agg(nw.col("_newest").max())
+    # Stuck ones are few: to join them is cheaper than a window over all.
+    stuck = known.filter(nw.col("state") == "stuck").select(*_MODULE, "_at")
+    since = stuck.join(newest, on=list(_MODULE), how="left").filter(
+        nw.col("_newest").is_null() | (at > nw.col("_newest"))
+    )
+    table = rules.collect(since.group_by(*_MODULE).agg(stuck_in_a_row=nw.len()))
+    table = _named(table).astype(dict.fromkeys(DEVICE, STRING))
+    return table.groupby([*DEVICE, "module"], as_index=False).agg({"stuck_in_a_row": "max"})
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    """Write codes of modules as labels; those that the API does not know are one."""
+    labels = table["module_code"].map(dict(MODULES)).fillna(UNKNOWN)
+    return table.drop(columns="module_code").assign(module=labels.astype(STRING))
+
+
+def per_device(modules: pd.DataFrame) -> pd.DataFrame:
+    """Put the modules of each device together."""
+    return _united(modules.drop(columns="module"), ["place"], [*DEVICE, *_DESCRIBED]).drop(
+        columns="place"
+    )
+
+
+def _united(
+    table: pd.DataFrame, keys: list[str], described: Sequence[str] = _DESCRIBED
+) -> pd.DataFrame:
     """Leave one row for each key, described as at its newest attempt."""
     table = table.sort_values("attempt", kind="stable")
     newest = ["attempt", "completed", "deleted", "unfinished", "as_of"]
     how = (
-        dict.fromkeys(_DESCRIBED, "last")
+        dict.fromkeys(described, "last")
         | dict.fromkeys(_SUMS, "sum")
         | dict.fromkeys(newest, "max")
         | dict.fromkeys(("first", "bound"), "min")

@@ -109,18 +109,21 @@ def protection_status(  # noqa: PLR0913 -- each is a question of its own, and ke
     classified = classify(records, as_of=as_of, stuck_after=stuck_after)
     frame = rules.lazy(classified, holdings.NEEDED)
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
-    modules = holdings.per_module(frame)
+    known = holdings.of_devices(frame)
+    modules = holdings.per_module(known)
+    strikes = holdings.strikes(known)
     listed = None if devices is None else holdings.bound_devices(devices, as_of)
     expected = _expected(modules, configs)
     if per == "module":
-        table = judged(_modules_of(expected, listed), goal)
+        table = _modules_of(expected, listed).merge(strikes, on=[*DEVICE, "module"], how="left")
+        table = judged(table, goal)
     else:
         table = holdings.per_device(modules).assign(is_bound=True)
         if listed is not None:
-            table = holdings.with_bound(holdings.per_device(modules), listed)
-        table = judged(table, goal).merge(
-            _by_module(modules, expected), on=list(DEVICE), how="left"
-        )
+            table = holdings.with_bound(table.drop(columns="is_bound"), listed)
+        worst = strikes.groupby(list(DEVICE), as_index=False)["stuck_in_a_row"].max()
+        table = judged(table.merge(worst, on=list(DEVICE), how="left"), goal)
+        table = _with_modules(table, modules, expected)
     table = _per_user(table) if per == "user" else table
     table = _finished(table, per, listed)
     horizon = holdings.complete_from(modules)
@@ -149,7 +152,9 @@ def _expected(modules: pd.DataFrame, configs: Any) -> pd.DataFrame:
     table = rules.collect(rules.lazy(configs, needed).select(*needed)).astype(STRING)
     on = table["config_value"].str.strip().str.lower().isin(_SWITCHED_ON)
     wanted = table[(table["config_name"] == _SWITCH) & on][keys].drop_duplicates()
-    return wanted.merge(modules.astype(dict.fromkeys(keys, STRING)), on=keys, how="left")
+    table = wanted.merge(modules.astype(dict.fromkeys(keys, STRING)), on=keys, how="left")
+    table["place"] = table.groupby(list(DEVICE)).ngroup()
+    return table
 
 
 def _modules_of(expected: pd.DataFrame, listed: pd.DataFrame | None) -> pd.DataFrame:
@@ -166,29 +171,28 @@ def _modules_of(expected: pd.DataFrame, listed: pd.DataFrame | None) -> pd.DataF
     return joined
 
 
-def _by_module(modules: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFrame:
-    """Give for each device its newest module, the worst of those expected, and their names."""
+def _with_modules(
+    table: pd.DataFrame, modules: pd.DataFrame, expected: pd.DataFrame
+) -> pd.DataFrame:
+    """Add each device's newest module, the worst of those expected, and the names of these."""
     keys = list(DEVICE)
-    done = modules.dropna(subset="completed").sort_values(["completed", "module"], kind="stable")
-    newest = done.drop_duplicates(keys, keep="last").set_index(keys)["module"]
-    ordered = expected.sort_values(["completed", "module"], kind="stable", na_position="first")
-    worst = ordered.drop_duplicates(keys, keep="first").set_index(keys)
+    # The order of modules decides between those of one instant.
+    rank = {label: at for at, label in enumerate(rules.MODULE_LABELS)}
+    done = modules.dropna(subset="completed")
+    done = done.assign(_rank=done["module"].map(rank).astype("int64"))
+    done = done.sort_values(["completed", "_rank"]).drop_duplicates("place", keep="last")
+    newest = done[[*keys, "module"]].rename(columns={"module": "newest_module"})
+    ordered = expected.assign(_rank=expected["module"].map(rank).astype("int64"))
+    ordered = ordered.sort_values(["completed", "_rank"], na_position="first")
+    worst = ordered.drop_duplicates("place", keep="first").set_index("place")
     # As bits of a number, since text put together group by group takes seconds.
-    bits = ordered["module"].map({label: 1 << at for at, label in enumerate(rules.MODULE_LABELS)})
-    masks = ordered.assign(_bits=bits).groupby(keys, sort=False)["_bits"].sum()
-    age_h = hours_between(worst["as_of"], worst["completed"]).clip(lower=0)
-    return (
-        pd.DataFrame(
-            {
-                "newest_module": newest,
-                "worst_module": worst["module"],
-                "worst_module_age_h": age_h,
-                "expected_modules": masks.map({mask: _described(mask) for mask in set(masks)}),
-            }
-        )
-        .rename_axis(keys)
-        .reset_index()
+    bits = ordered.assign(_bit=2 ** ordered["_rank"]).groupby("place")["_bit"].sum()
+    worst = worst[keys].assign(
+        worst_module=worst["module"],
+        worst_module_age_h=hours_between(worst["as_of"], worst["completed"]).clip(lower=0),
+        expected_modules=bits.map({mask: _described(mask) for mask in set(bits)}),
     )
+    return table.merge(worst, on=keys, how="left").merge(newest, on=keys, how="left")
 
 
 def _described(mask: int) -> str:

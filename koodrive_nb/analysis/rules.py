@@ -118,11 +118,15 @@ def _fits(name: str, dtype: nw.dtypes.DType) -> bool:
 
 def coded(frame: nw.LazyFrame[Any], *names: str) -> nw.LazyFrame[Any]:
     """Give text that is grouped by a number each: pandas would read it again for each aggregate."""
-    if not frame.implementation.is_pandas_like():
+    if not frame.implementation.is_pandas():
         return frame
-    schema = frame.collect_schema()
-    texts = [name for name in names if schema[name] == nw.String]
-    return frame.with_columns(*(nw.col(name).cast(nw.Categorical) for name in texts))
+    native: pd.DataFrame = frame.collect().to_native()
+    coded: dict[str, Any] = {}
+    for name in names:
+        if isinstance(native[name].dtype, pd.StringDtype):
+            codes, texts = pd.factorize(native[name])
+            coded[name] = pd.Categorical.from_codes(codes, categories=texts)
+    return nw.from_native(native.assign(**coded)).lazy()
 
 
 def same(column: str, value: Any) -> nw.Expr:
