@@ -22,3 +22,7 @@ __all__ = [
     "status_breakdown",
     "timeline",
 ]
+from koodrive_nb.analysis.selection import select
+from koodrive_nb.analysis.states import classify, status_breakdown
+
+__all__ = ["classify", "select", "status_breakdown", "timeline"]

@@ -1,0 +1,151 @@
+"""Some of the records, by what an analyst asks for, each in the state it has among all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import narwhals as nw
+import pandas as pd
+
+from koodrive_nb import settings
+from koodrive_nb.analysis import arguments, rules
+from koodrive_nb.analysis.states import classify
+from koodrive_nb.columns import MODULES
+from koodrive_nb.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from koodrive_nb.analysis.arguments import StuckAfter
+
+Frame = TypeVar("Frame")
+
+_SEARCHED = (
+    "device_name",
+    "device_os",
+    "machine_code",
+    "record_id",
+    "device_id",
+    "user_id",
+    "properties",
+)
+_WORDS: Mapping[str, Mapping[str, str]] = {
+    "module": {label: label for label in rules.MODULE_LABELS} | dict(MODULES),
+    "state": {state: state for state in rules.STATES},
+    "os_family": {family: family for family in rules.OS_FAMILIES},
+}
+
+
+def select(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
+    records: Frame,
+    *,
+    module: str | Iterable[str] | None = None,
+    state: str | Iterable[str] | None = None,
+    device_id: str | Iterable[str] | None = None,
+    user_id: str | Iterable[str] | None = None,
+    os_family: str | Iterable[str] | None = None,
+    since: object = None,
+    until: object = None,
+    text: str | None = None,
+    as_of: object = None,
+    tz: str | None = None,
+    stuck_after: StuckAfter = "auto",
+) -> Frame:
+    """Classify the records, then keep those that fit all that is asked.
+
+    The frame is of the kind that came in, with the columns that `kd.analysis.classify` adds, its
+    rows in their order (DuckDB and Spark know none). All records are classified before any is left out, so that a filter never
+    changes a state.
+
+    `module` (label or code), `state`, `device_id`, `user_id` and `os_family` take one value or
+    several; an empty list fits nothing. `since` and `until` (not included) bound the creation time,
+    in `tz` where they name no zone; a duration such as "14D" for `since` counts back from `until`,
+    or from the newest "now" of the records given. `text` is looked for as it stands, whether
+    upper or lower case, in device name, system and id, machine code, record id, user id and
+    properties. What is missing fits nothing.
+
+    Raises:
+        InvalidParameterError: A column is missing, a word is not known, an id is no text, or an
+            argument is not what this takes.
+    """
+    zone = settings.display_zone(tz).key
+    among = {"module": module, "state": state, "os_family": os_family}
+    ids = {"device_id": device_id, "user_id": user_id}
+    chosen = {name: _words(name, value) for name, value in among.items() if value is not None} | {
+        name: _ids(name, value) for name, value in ids.items() if value is not None
+    }
+    if text is not None and (not isinstance(text, str) or not _can_be_stored(text) or not text):
+        raise InvalidParameterError(
+            f"text= takes the text to look for, or nothing to keep all records, not {text!r}."
+        )
+    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
+    frame = rules.lazy(classified, _SEARCHED if text is not None else ())
+    fits = [nw.col(name).is_in(values) for name, values in chosen.items()]
+    newest = _newest_now(frame) if since is not None else None
+    first, end = arguments.window(since, until, zone, newest)
+    if first is not None:
+        fits.append(nw.col("create_time") >= nw.lit(first.to_pydatetime()))
+    if end is not None:
+        fits.append(nw.col("create_time") < nw.lit(end.to_pydatetime()))
+    if text is not None:
+        fits.append(_holds(text))
+    native: Any = classified
+    kept: Any = nw.from_native(native).filter(*fits).to_native() if fits else native
+    if isinstance(kept, pd.DataFrame):
+        # What is left of a frame is a view to pandas, which warns when a column is added to it.
+        kept = kept.copy()
+        kept.attrs = deepcopy(native.attrs)
+    return kept  # type: ignore[no-any-return]  # the engine that came in
+
+
+def _newest_now(frame: nw.LazyFrame[Any]) -> pd.Timestamp | None:
+    newest = rules.collect(frame.select(nw.col("as_of").max()))["as_of"].iloc[0]
+    return newest if isinstance(newest, pd.Timestamp) else None
+
+
+def _words(name: str, value: object) -> list[str]:
+    known = _WORDS[name]
+    words = []
+    for one in _several(value):
+        if not isinstance(one, str) or one not in known:
+            raise InvalidParameterError(
+                f"{name}= takes {', '.join(known)}, or several of them in a list, not {one!r}."
+            )
+        words.append(known[one])
+    return words
+
+
+def _ids(name: str, value: object) -> list[str]:
+    found = []
+    for one in _several(value):
+        if not isinstance(one, str) or not _can_be_stored(one):
+            raise InvalidParameterError(
+                f"{name}= takes ids as text, in quotes, or several of them in a list, not {one!r}: "
+                "as numbers ids lose digits, and what is missing fits nothing."
+            )
+        found.append(one)
+    return found
+
+
+def _several(value: object) -> list[object]:
+    is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    return list(value) if is_list else [value]  # type: ignore[call-overload]  # iterable
+
+
+def _can_be_stored(text: str) -> bool:
+    # Half of a surrogate pair is text to Python alone.
+    return text.encode("utf-8", "ignore").decode() == text
+
+
+def _holds(text: str) -> nw.Expr:
+    def look(name: str) -> nw.Expr:
+        column = nw.col(name).cast(nw.String)
+        found = column.str.to_lowercase().str.contains(text.lower(), literal=True)
+        if not text.isascii():
+            # Engines differ in a few lower-case letters; what is written the same is the same.
+            found = found | column.str.contains(text, literal=True)
+        return found.fill_null(value=False)
+
+    return reduce(or_, map(look, _SEARCHED))
