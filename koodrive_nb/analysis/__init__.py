@@ -8,6 +8,7 @@ from koodrive_nb.analysis.adherences import adherence
 from koodrive_nb.analysis.behind import rows
 from koodrive_nb.analysis.exposures import exposure
 from koodrive_nb.analysis.history import exposure_history
+from koodrive_nb.analysis.expansion import expand
 from koodrive_nb.analysis.jobs import timeline
 from koodrive_nb.analysis.protection import protection_status
 from koodrive_nb.analysis.states import classify, status_breakdown
@@ -25,4 +26,4 @@ __all__ = [
 from koodrive_nb.analysis.selection import select
 from koodrive_nb.analysis.states import classify, status_breakdown
 
-__all__ = ["classify", "select", "status_breakdown", "timeline"]
+__all__ = ["classify", "expand", "select", "status_breakdown", "timeline"]

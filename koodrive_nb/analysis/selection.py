@@ -56,8 +56,8 @@ def select(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     """Classify the records, then keep those that fit all that is asked.
 
     The frame is of the kind that came in, with the columns that `kd.analysis.classify` adds, its
-    rows in their order (DuckDB and Spark know none). All records are classified before any is left out, so that a filter never
-    changes a state.
+    rows in their order (DuckDB and Spark know none). All records are classified before any is left
+    out, so that a filter never changes a state.
 
     `module` (label or code), `state`, `device_id`, `user_id` and `os_family` take one value or
     several; an empty list fits nothing. `since` and `until` (not included) bound the creation time,
