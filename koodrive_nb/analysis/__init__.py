@@ -1,4 +1,4 @@
-"""Answer tables: what state the records are in, and when each device backed up.
+"""Answer tables: what state the records are in, when each device backed up, what is wrong.
 
 Every function takes a pandas, Polars or DuckDB frame with the columns of
 `kd.schema("records")`. Tables come back as small pandas frames, with units in the column names.
@@ -23,7 +23,8 @@ __all__ = [
     "status_breakdown",
     "timeline",
 ]
+from koodrive_nb.analysis.quality import data_quality
 from koodrive_nb.analysis.selection import select
 from koodrive_nb.analysis.states import classify, status_breakdown
 
-__all__ = ["classify", "expand", "select", "status_breakdown", "timeline"]
+__all__ = ["classify", "data_quality", "expand", "select", "status_breakdown", "timeline"]
