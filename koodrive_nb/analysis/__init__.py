@@ -6,25 +6,25 @@ Every function takes a pandas, Polars or DuckDB frame with the columns of
 
 from koodrive_nb.analysis.adherences import adherence
 from koodrive_nb.analysis.behind import rows
+from koodrive_nb.analysis.expansion import expand
 from koodrive_nb.analysis.exposures import exposure
 from koodrive_nb.analysis.history import exposure_history
-from koodrive_nb.analysis.expansion import expand
 from koodrive_nb.analysis.jobs import timeline
 from koodrive_nb.analysis.protection import protection_status
+from koodrive_nb.analysis.quality import data_quality
+from koodrive_nb.analysis.selection import select
 from koodrive_nb.analysis.states import classify, status_breakdown
 
 __all__ = [
     "adherence",
     "classify",
+    "data_quality",
+    "expand",
     "exposure",
     "exposure_history",
     "protection_status",
     "rows",
+    "select",
     "status_breakdown",
     "timeline",
 ]
-from koodrive_nb.analysis.quality import data_quality
-from koodrive_nb.analysis.selection import select
-from koodrive_nb.analysis.states import classify, status_breakdown
-
-__all__ = ["classify", "data_quality", "expand", "select", "status_breakdown", "timeline"]

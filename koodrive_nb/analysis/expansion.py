@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import narwhals as nw
+
 MAX_COLUMNS = 100
 """A client that writes ever new keys must not make a frame of a million columns."""
 
@@ -132,9 +133,8 @@ def _in_memory(lazy: nw.LazyFrame[Any]) -> pd.DataFrame:
     """Collect all rows, with words as categories again wherever nothing is lost by that."""
     frame = rules.collect(lazy)
     for name in {*frame.columns} & {*_CATEGORIES}:
-        typed = frame[name].astype(_CATEGORIES[name])
-        if typed.isna().equals(frame[name].isna()):
-            frame[name] = typed
+        if set(frame[name].dropna().unique()) <= set(_CATEGORIES[name].categories):
+            frame[name] = frame[name].astype(_CATEGORIES[name])
     return frame
 
 

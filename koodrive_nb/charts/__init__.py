@@ -7,4 +7,7 @@ whatever the number of records.
 from koodrive_nb.charts.states import status_breakdown
 from koodrive_nb.charts.timelines import timeline
 
-__all__ = ["status_breakdown", "timeline"]
+__all__ = [
+    "status_breakdown",
+    "timeline",
+]
