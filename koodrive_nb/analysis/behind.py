@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import pandas as pd
 
-from koodrive_nb.analysis import adherences, exposures, jobs, protection, rules, states
+from koodrive_nb.analysis import adherences, exposures, jobs, protection, quality, rules, states
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _TABLES: Mapping[str, Behind] = {
     "adherence": adherences.records_behind,
+    "data_quality": quality.records_behind,
     "protection_status": protection.records_behind,
     "status_breakdown": states.records_behind,
     "timeline": jobs.records_behind,
