@@ -6,7 +6,6 @@ inferred, and every table says by which rule.
 
 from __future__ import annotations
 
-import math
 from copy import deepcopy
 from datetime import timedelta
 from functools import reduce
@@ -16,7 +15,7 @@ import narwhals as nw
 import pandas as pd
 
 from koodrive_nb import settings
-from koodrive_nb.analysis import arguments, rules
+from koodrive_nb.analysis import arguments, rules, shares
 from koodrive_nb.analysis.labels import device_label, devices_of, os_family
 from koodrive_nb.columns import STRING, TIME, UNKNOWN, categories
 from koodrive_nb.errors import InvalidParameterError
@@ -45,9 +44,8 @@ _NEEDED = (
 _ADDED = ("state", "stuck_reason", "stuck_after_s", "device_label", "os_family", "as_of")
 _RESULTS = {
     *("n", *rules.STATES, "was_completed", "was_abandoned"),
-    *("settled", "settled_share", "settled_share_lo", "settled_share_hi"),
+    *shares.COLUMNS,
 }
-_Z_95 = 1.959963984540054
 
 
 def classify(
@@ -241,11 +239,7 @@ def status_breakdown(
         )
     )
     table = _in_order(table, keys, list(flags))
-    settled_well = table["completed"] + table["was_completed"]
-    table["settled"] = settled_well + table["stuck"] + table["was_abandoned"]
-    shares = [_wilson(*pair) for pair in zip(settled_well, table["settled"], strict=True)]
-    for position, name in enumerate(("settled_share", "settled_share_lo", "settled_share_hi")):
-        table[name] = pd.Series([share[position] for share in shares], dtype="float64")
+    table = shares.settle(table)
     n_later = context.n_records - int(table["n"].sum())
     made = {"table": "status_breakdown", "by": keys}
     made |= arguments.plain(as_of=as_of, tz=zone, stuck_after=stuck_after)
@@ -290,14 +284,3 @@ def _in_order(table: pd.DataFrame, keys: Sequence[str], counts: Sequence[str]) -
 
 def _sortable(values: pd.Series[Any]) -> pd.Series[Any]:
     return values if values.dtype.kind in "iuf" else values.astype(str)
-
-
-def _wilson(hits: int, n: int) -> tuple[float, float, float]:
-    """Give hits / n with its 95 % score interval (Wilson 1927); not a number where n is 0."""
-    if n == 0:
-        return math.nan, math.nan, math.nan
-    share = hits / n
-    z2 = _Z_95**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return share, max(0.0, middle - half), min(1.0, middle + half)

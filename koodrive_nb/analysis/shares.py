@@ -1,0 +1,38 @@
+"""The share of settled backups that completed, and how sure it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Numbers: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
+
+Z_95 = 1.959963984540054
+"""How many standard deviations a 95 % interval reaches to each side."""
+
+COLUMNS = ("settled", "settled_share", "settled_share_lo", "settled_share_hi")
+
+
+def settle(table: pd.DataFrame) -> pd.DataFrame:
+    """Add how many backups have come to an end, and the share of them that completed.
+
+    `table` counts `completed`, `stuck`, `was_completed` and `was_abandoned`.
+    """
+    well = table["completed"] + table["was_completed"]
+    settled = well + table["stuck"] + table["was_abandoned"]
+    shares = wilson(well.to_numpy(dtype="float64"), settled.to_numpy(dtype="float64"))
+    return table.assign(**dict(zip(COLUMNS, (settled, *shares), strict=True)))
+
+
+def wilson(hits: Numbers, n: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """Give hits / n with its 95 % score interval (Wilson 1927); not a number where n is 0."""
+    z2 = Z_95**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = hits / n
+        middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+        half = Z_95 / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return share, np.maximum(0.0, middle - half), np.minimum(1.0, middle + half)
