@@ -9,6 +9,8 @@ from koodrive_nb.analysis.behind import rows
 from koodrive_nb.analysis.expansion import expand
 from koodrive_nb.analysis.exposures import exposure
 from koodrive_nb.analysis.history import exposure_history
+from koodrive_nb.analysis.activity import activity
+from koodrive_nb.analysis.durations import durations
 from koodrive_nb.analysis.jobs import timeline
 from koodrive_nb.analysis.protection import protection_status
 from koodrive_nb.analysis.quality import data_quality
@@ -28,3 +30,4 @@ __all__ = [
     "status_breakdown",
     "timeline",
 ]
+__all__ = ["activity", "classify", "durations", "status_breakdown", "timeline"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from numbers import Number
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 Duration: TypeAlias = str | timedelta | pd.Timedelta
 StuckAfter: TypeAlias = str | Duration | Mapping[str, Duration]
 
+_FULL_WEEKS = re.compile(r"([1-9]\d{0,3}) weeks?")
 _YEARS = range(1970, 2200)
 
 
@@ -86,15 +88,19 @@ def window(
     """Read the edges of a window; None leaves a side open.
 
     `since` is an instant, or a duration such as "14D": so long before `until`, or before the
-    newest "now" of the records.
+    newest "now" of the records; or full weeks such as "8 weeks": from a Monday on, that many ISO
+    weeks in `zone` and the one that runs at the end, if any.
 
     Raises:
         InvalidParameterError: One is neither, or they leave nothing between them.
     """
     end = None if until is None else instant(until, "until", zone)
     last = end if end is not None else newest
+    weeks = _FULL_WEEKS.fullmatch(since) if isinstance(since, str) else None
     if since is None:
         start = None
+    elif weeks:
+        start = None if last is None else _monday(last, zone, int(weeks[1]))
     elif isinstance(since, timedelta) or _is_duration(since):
         length = duration(since, "since")
         start = None if last is None else (last - length).floor("ms")
@@ -103,6 +109,12 @@ def window(
     if start is not None and end is not None and start >= end:
         raise InvalidParameterError("since= must lie before until=.")
     return start, end
+
+
+def _monday(last: pd.Timestamp, zone: str, weeks: int) -> pd.Timestamp:
+    wall = last.tz_convert(zone).tz_localize(None).normalize()
+    monday = wall - pd.Timedelta(days=wall.day_of_week + 7 * weeks)
+    return instant(monday, "since", zone)
 
 
 def _is_duration(value: object) -> bool:

@@ -9,7 +9,8 @@ import narwhals as nw
 import pandas as pd
 
 from koodrive_nb import settings
-from koodrive_nb.analysis import arguments, flows, rules
+from koodrive_nb.analysis import arguments, rules
+from koodrive_nb.analysis.activity import per_bin
 from koodrive_nb.analysis.lanes import drawable, find_gaps, find_lanes, place
 from koodrive_nb.analysis.states import classify
 from koodrive_nb.columns import STRING, TIME, UNKNOWN, categories
@@ -86,9 +87,8 @@ def timeline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     its binding on where that is known; waiting is a device of `devices` with no backup yet that was
     bound more recently than that.
 
-    In the form "flow", for more than 1 000 devices, one row per local day (week above 370 days,
-    hour below 3): `bin_start`, `created`, `ended`, `presumed_stuck` and `open`, the backups under
-    way at the end of the bin.
+    In the form "flow", for more than 1 000 devices, one row per bin of time, with the columns of
+    `activity`: `bin_start`, `created`, `ended`, `presumed_stuck`, `open` at its end and so on.
 
     `since` and `until` (not included) bound the window, in `tz` where they name no zone; a backup
     counts when any part of it lies inside. Lanes
@@ -124,9 +124,8 @@ def timeline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     }
     is_fleet = form == "auto" and len(lanes) > _LANES_UP_TO_DEVICES
     if form == "flow" or is_fleet:
-        table = flows.flow(frame, context, zone, window.since, window.until)
-        bins = {name: table.attrs[name] for name in ("bin", "cut_at")}
-        table.attrs = {ATTRS: context.as_attrs(form="flow", **facts, **bins)}
+        table, bins = per_bin(frame, context, (window.since, window.until))
+        table.attrs[ATTRS] = context.as_attrs(form="flow", **(facts | bins))
         return table
     table, left_out = _marks(frame, lanes, window, gap, (max_lanes, max_marks))
     table.attrs[ATTRS] = context.as_attrs(form="lanes", **facts, **left_out)

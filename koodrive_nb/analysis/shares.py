@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     Numbers: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
 Z_95 = 1.959963984540054
@@ -25,7 +24,8 @@ def settle(table: pd.DataFrame) -> pd.DataFrame:
     well = table["completed"] + table["was_completed"]
     settled = well + table["stuck"] + table["was_abandoned"]
     shares = wilson(well.to_numpy(dtype="float64"), settled.to_numpy(dtype="float64"))
-    return table.assign(**dict(zip(COLUMNS, (settled, *shares), strict=True)))
+    found = pd.DataFrame(dict(zip(COLUMNS, (settled, *shares), strict=True)), index=table.index)
+    return table.assign(**{name: found[name] for name in COLUMNS})
 
 
 def wilson(hits: Numbers, n: Numbers) -> tuple[Numbers, Numbers, Numbers]:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import pandas as pd
 
+from koodrive_nb.analysis import rules
+from koodrive_nb.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
@@ -78,8 +81,28 @@ def walls(bins: pd.Index[Any], width_ms: int) -> pd.DatetimeIndex:
 
 def bin_starts(bins: pd.Index[Any], zone: ZoneInfo, width_ms: int) -> pd.DatetimeIndex:
     """Give the instants at which numbered bins begin; one in a skipped hour begins after it."""
-    local = walls(bins, width_ms).tz_localize(zone.key, ambiguous=True, nonexistent="shift_forward")
-    return local.tz_convert("UTC").as_unit("ms")
+    return instants(walls(bins, width_ms), zone)
+
+
+def instants(local: pd.DatetimeIndex, zone: ZoneInfo) -> pd.DatetimeIndex:
+    """Give when a clock on the wall first says so, or the end of the gap in which it never does."""
+    known = local.tz_localize(zone.key, ambiguous=True, nonexistent="shift_forward")
+    return known.tz_convert("UTC").as_unit("ms")
+
+
+def check_session(frame: nw.LazyFrame[Any]) -> None:
+    """Refuse an engine whose session would cut days at another zone's midnight.
+
+    Raises:
+        ConfigurationError: The session is not in UTC.
+    """
+    noon = nw.lit(pd.Timestamp("2024-01-01T12:00Z").to_pydatetime())
+    hour = rules.collect(frame.head(1).select(hour=noon.dt.hour()))["hour"]
+    if len(hour) and int(hour.iloc[0]) != 12:  # noqa: PLR2004 -- noon
+        raise ConfigurationError(
+            "The engine's session is not in UTC, so its days would be cut at the wrong midnight: "
+            "run SET TimeZone = 'UTC' (DuckDB) or set spark.sql.session.timeZone to UTC first."
+        )
 
 
 def _offset_ms(instant: datetime, zone: ZoneInfo) -> int:

@@ -4,6 +4,7 @@ A figure names its window, its zone, its source and what is left out, and stays 
 whatever the number of records.
 """
 
+from koodrive_nb.charts.activity import activity
 from koodrive_nb.charts.states import status_breakdown
 from koodrive_nb.charts.timelines import timeline
 
@@ -11,3 +12,4 @@ __all__ = [
     "status_breakdown",
     "timeline",
 ]
+__all__ = ["activity", "status_breakdown", "timeline"]

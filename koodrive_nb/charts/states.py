@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import plotly.graph_objects as go
 
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import STATES, word
 from koodrive_nb.charts import theme
-from koodrive_nb.text import one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MAX_GROUPS = 30
 _BAR_PX = 46
-_IDENTIFIERS = {"module", "state", "status", "stuck_reason", "os_family", "device_source"}
 
 
 @theme.chart_of(analysis.status_breakdown, {"n", "settled", *STATES})
@@ -30,10 +30,7 @@ def status_breakdown(table: pd.DataFrame) -> go.Figure:
     about = theme.facts(table)
     keys = about.get("by") or list(table.columns[: table.columns.get_loc("n")])
     drawn = table.head(_MAX_GROUPS)
-    groups = [
-        " · ".join(theme.shown(_group(value, key)) for value, key in zip(row, keys, strict=True))
-        for row in drawn[keys].to_numpy()
-    ]
+    groups = [theme.group(row, keys) for row in drawn[keys].to_numpy()]
     figure = go.Figure()
     rows: list[Any] = drawn.to_dict("records")
     positions = list(range(len(drawn)))
@@ -90,15 +87,6 @@ def status_breakdown(table: pd.DataFrame) -> go.Figure:
         plot_px=40 + _BAR_PX * max(1, len(drawn)),
         alt=f"Bars of backup records by {by}: {total:,} in all, {stuck:,} of them stuck.",
     )
-
-
-def _group(value: Any, key: str) -> str:
-    if pd.isna(value):
-        return "(missing)"
-    if not one_line(value, 1):
-        return "(blank)"
-    # Only our own identifiers are written as words: a device name may hold an underscore.
-    return word(str(value)) if key in _IDENTIFIERS else str(value)
 
 
 def _percent(part: int, whole: int) -> str:

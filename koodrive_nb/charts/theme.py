@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import plotly.graph_objects as go
 
+from koodrive_nb.analysis.rules import word
 from koodrive_nb.analysis.zones import offset_changes
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
@@ -46,9 +47,11 @@ INK = "#24292F"
 QUIET = "#57606A"
 GRID = "#E3E6EA"
 BAND = "#F5F7F9"
+FAINT = "#B6BEC6"
 GAP = "#C8862B"
 
 LABEL_CHARACTERS = 32
+_IDENTIFIERS = {"module", "state", "status", "stuck_reason", "os_family", "device_source"}
 _BYTES_PER_CHARACTER = 3
 _SUBTITLE_CHARACTERS = 84
 _LINE_PX = 16
@@ -111,6 +114,21 @@ def label(text: object) -> str:
     """Make a device label safe and short, its name cut so that the digits of its id stay."""
     name, dot, digits = str(text).rpartition(" ·")
     return f"{shown(name, LABEL_CHARACTERS - 8)}{dot}{shown(digits, 8)}" if dot else shown(text)
+
+
+def group(values: Iterable[object], keys: Iterable[str]) -> str:
+    """Write what the records of a group have in common, safe and short."""
+    words = (_of_group(value, key) for value, key in zip(values, keys, strict=True))
+    return " · ".join(shown(text) for text in words)
+
+
+def _of_group(value: Any, key: str) -> str:
+    if pd.isna(value):
+        return "(missing)"
+    if not one_line(value, 1):
+        return "(blank)"
+    # Only our own identifiers are written as words: a device name may hold an underscore.
+    return word(str(value)) if key in _IDENTIFIERS else str(value)
 
 
 def chart_of(

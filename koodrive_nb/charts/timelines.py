@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import STATES, span, word
-from koodrive_nb.charts import flows, marks, theme
+from koodrive_nb.charts import marks, theme
+from koodrive_nb.charts.activity import draw as draw_activity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,7 +36,7 @@ def timeline(table: pd.DataFrame) -> go.Figure:
         InvalidParameterError: It is neither, or an option is not what the analysis takes.
     """
     if "bin_start" in table.columns:
-        return flows.flow(table)
+        return draw_activity(table)
     about = theme.facts(table)
     zone = ZoneInfo(about.get("tz", "UTC"))
     rows = _rows(table)

@@ -1,0 +1,268 @@
+"""How many backups were created, ended and were under way, per local hour, day, week or month."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from koodrive_nb import settings
+from koodrive_nb.analysis import arguments, bins, groups, rules, shares
+from koodrive_nb.analysis.states import classify
+from koodrive_nb.analysis.zones import check_session, epoch_ms
+from koodrive_nb.columns import TIME
+from koodrive_nb.streams import ATTRS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from koodrive_nb.analysis.arguments import Duration, StuckAfter
+
+_DEFAULT_SINCE = "8 weeks"
+# Older bins would be too many to draw; a wrong clock may have put a record into 1970.
+_AT_MOST = pd.Timedelta("1826D")
+_COUNTED = (
+    *("completed", "in_progress", "stuck", "was_completed", "was_abandoned", "unknown"),
+    *("ended", "presumed_stuck"),
+)
+_STATES = ("completed", "in_progress", "stuck", "to_be_deleted", "was_completed")
+_COUNTS = ("created", "ended", "presumed_stuck", "open", *_STATES, "was_abandoned", "unknown")
+_COLUMNS: Mapping[str, str] = {
+    **dict.fromkeys(("bin_start", "bin_end"), str(TIME)),
+    **dict.fromkeys((*_COUNTS, "settled"), "int64"),
+    **dict.fromkeys(shares.COLUMNS[1:], "float64"),
+    **dict.fromkeys(("is_partial", "is_settled"), "bool"),
+}
+
+
+def activity(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
+    records: Any,
+    *,
+    by: str | Sequence[str] | None = None,
+    bin: str | Duration = "auto",  # noqa: A002 -- the word of the field
+    since: object = _DEFAULT_SINCE,
+    until: object = None,
+    as_of: object = None,
+    tz: str | None = None,
+    stuck_after: StuckAfter = "auto",
+) -> pd.DataFrame:
+    """Count what was created, what ended and what was open, one row per group and bin of time.
+
+    Columns: the group's own; `bin_start` and `bin_end`, instants in UTC; `created` in the bin;
+    `ended` and `presumed_stuck` in it, whenever created; `open` at its end. Then the state by now
+    of those created in it: `completed`, `in_progress`, `stuck`, `to_be_deleted` (of which
+    `was_completed` and `was_abandoned`) and `unknown`; and of those that have come to an end,
+    `settled`, the share that completed, `settled_share`, from 0 to 1, with its 95 % Wilson interval
+    `settled_share_lo` and `settled_share_hi`. `is_partial`: the window or "now" cuts the bin, and
+    only what lies inside is counted. `is_settled`: the bin has been over for longer than the stuck
+    limit, so that its share will hardly change.
+
+    `bin` is "hour", "day", "week" (from Monday), "month", a duration that divides a day ("15min",
+    "6h") or is whole days ("3D"), or "auto": hours up to 3 days, days up to 100, weeks up to 1 100,
+    months above. Up to an hour bins are cut in UTC, wider ones by the clock on the wall in `tz`, so
+    that a day has 23 to 25 hours. A bin in which nothing happened has its row too.
+
+    The window begins at `since`, the first instant in it, and ends at `until`, the first one after
+    it, or "now". `since` is an instant, a duration such as "14D", or full weeks: by default
+    "8 weeks", the last 8 full ISO weeks and the one that runs. None begins with the first record,
+    five years ago at the earliest. Backups under way when the window begins count as open.
+
+    Backups that were purged are not in the records, so that bins older than the retention are too
+    low. An open backup is presumed stuck once it is older than the stuck limit. One that is over
+    without an end counts as ended when it was created.
+
+    Raises:
+        InvalidParameterError: A column is missing, an argument is not what this takes, or the
+            table would have more than 5 000 rows.
+    """
+    keys = [] if by is None else arguments.keys(by, _COLUMNS)
+    zone = settings.display_zone(tz)
+    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
+    frame = rules.lazy(rules.spelled(classified, keys), keys)
+    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
+    # Where purged records begin to be missing (`history_complete_from`) belongs into `about` too.
+    window = arguments.window(since, until, zone.key, context.as_of)
+    table, about = per_bin(frame, context, window, keys=keys, width=bin)
+    made = {"table": "activity", "by": keys, "tz": zone.key}
+    made |= {name: about.pop(name) for name in ("start", "limit")} | {"bin": about["bin"]}
+    made |= arguments.plain(as_of=as_of, stuck_after=stuck_after)
+    table.attrs[ATTRS] = context.as_attrs(by=keys, **about, **_left_out(frame), made=made)
+    return table
+
+
+def per_bin(
+    frame: nw.LazyFrame[Any],
+    context: rules.Context,
+    window: tuple[pd.Timestamp | None, pd.Timestamp | None],
+    *,
+    keys: Sequence[str] = (),
+    width: object = "auto",
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Count classified records per group and bin, and tell how the window was cut."""
+    found, is_cut = _bins(context, window, width)
+    about: dict[str, Any] = {
+        "bin": "day" if found is None else found.name,
+        "since": None if window[0] is None else window[0].isoformat(),
+        "until": None if window[1] is None else window[1].isoformat(),
+        "start": None if found is None else found.start.isoformat(),
+        "limit": None if found is None else found.limit.isoformat(),
+        "cut_at": found.start.isoformat() if found is not None and is_cut else None,
+    }
+    if found is None:
+        key_columns = {key: pd.Series(dtype="object") for key in keys}
+        empty = {name: pd.Series(dtype=kind) for name, kind in _COLUMNS.items()}
+        return pd.DataFrame(key_columns | empty), about
+    check_session(frame)
+    group, grid = _grid(_counts(frame, found, keys), keys, len(found.edges) - 1)
+    bins.check_rows(len(group) * (len(found.edges) - 1), found.name)
+    created = grid[: _COUNTED.index("ended"), :, 1:].sum(axis=(0, 2))
+    order = groups.in_order(group, keys, pd.Series(created)).to_numpy()
+    table = _table(grid[:, order], found)
+    for place, key in enumerate(keys):
+        column = group[key].iloc[np.repeat(order, len(found.edges) - 1)]
+        table.insert(place, key, column.array)
+    table["is_settled"] = _is_settled(table, found, context)
+    return table, about
+
+
+def _bins(
+    context: rules.Context, window: tuple[pd.Timestamp | None, pd.Timestamp | None], width: object
+) -> tuple[bins.Bins | None, bool]:
+    """Cut the window into bins, and say whether it was shortened for that."""
+    if context.as_of is None:
+        return None, False
+    start, until = window
+    # "now" itself is in the window.
+    limit = context.as_of + pd.Timedelta("1ms")
+    limit = limit if until is None else min(limit, until)
+    horizon = limit - _AT_MOST
+    first = start if start is not None else context.first
+    is_cut = start is None and first is not None and first < horizon
+    first = horizon if is_cut else first
+    if first is None or first >= limit:
+        return None, False
+    zone = ZoneInfo(context.tz)
+    found = bins.cut(width, zone, first.floor("ms"), limit)
+    whole = start is None and not is_cut
+    # Nothing is missing from a bin only because the first record lies in the middle of it.
+    return replace(found, start=found.edges[0]) if whole else found, is_cut
+
+
+def _counts(frame: nw.LazyFrame[Any], found: bins.Bins, keys: Sequence[str]) -> pd.DataFrame:
+    """Count, per group and bin, the records by what became of them (the place in `_COUNTED`)."""
+    needed = ("create_time", "end_time", "as_of", "state", "stuck_after_s")
+    known = frame.select(*dict.fromkeys((*keys, *needed)))
+    known = known.filter(nw.col("create_time") <= nw.col("as_of"))
+    times = {"_created": "create_time", "_end": "end_time", "_now": "as_of"}
+    known = known.with_columns(**{name: epoch_ms(known, column) for name, column in times.items()})
+    created, end, now, state = (nw.col(name) for name in (*times, "state"))
+    is_over = state.is_in(["completed", "to_be_deleted"])
+    has_end = ~end.is_null()
+    known = known.with_columns(
+        _what=nw.when(state == "completed")
+        .then(nw.lit(0))
+        .when(state == "in_progress")
+        .then(nw.lit(1))
+        .when(state == "stuck")
+        .then(nw.lit(2))
+        .when((state == "to_be_deleted") & has_end)
+        .then(nw.lit(3))
+        .when(state == "to_be_deleted")
+        .then(nw.lit(4))
+        .otherwise(nw.lit(5)),
+        _ended=nw.when((end <= now) & (end >= created))
+        .then(end)
+        .when((end <= now) | ((state == "completed") & ~has_end))
+        .then(created)
+        .when(has_end & is_over)
+        .then(now),
+        _given_up=created + (nw.col("stuck_after_s") * 1000).cast(nw.Int64),
+    )
+    lost = nw.col("_ended").is_null() & (state != "in_progress")
+    known = known.with_columns(
+        _lost=nw.when(lost & (nw.col("_given_up") < now))
+        .then(nw.col("_given_up"))
+        .when(lost)
+        .then(now)
+    )
+    parts = []
+    for column, what in (
+        ("_created", nw.col("_what")),
+        ("_ended", nw.lit(_COUNTED.index("ended"))),
+        ("_lost", nw.lit(_COUNTED.index("presumed_stuck"))),
+    ):
+        at = nw.col(column)
+        part = known.filter(~at.is_null(), at < bins.epoch(found.limit))
+        part = part.with_columns(_unit=found.unit(at), _what=what.cast(nw.Int64))
+        parts.append(part.group_by(*keys, "_unit", "_what").agg(_n=nw.len()))
+    counts = rules.collect(nw.concat(parts))
+    unit = counts["_unit"].to_numpy(dtype="int64")
+    return counts.assign(_bin=np.where(unit < 0, -1, found.places[unit]))
+
+
+def _grid(
+    counts: pd.DataFrame, keys: Sequence[str], n_bins: int
+) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
+    """Lay counts out by what, group and bin; the first bin holds what lies before the window."""
+    code, group = groups.numbered(counts, keys)
+    grid = np.zeros((len(_COUNTED), len(group), n_bins + 1), dtype="int64")
+    place = counts["_bin"].to_numpy(dtype="int64") + 1
+    what = counts["_what"].to_numpy(dtype="int64")
+    np.add.at(grid, (what, code, place), counts["_n"].to_numpy(dtype="int64"))
+    return group, grid
+
+
+def _table(grid: np.ndarray[Any, Any], found: bins.Bins) -> pd.DataFrame:
+    counts = dict(zip(_COUNTED, grid, strict=True))
+    created = sum(counts[name] for name in _COUNTED[: _COUNTED.index("ended")])
+    counts["created"] = created
+    counts["open"] = (created - counts["ended"] - counts["presumed_stuck"]).cumsum(axis=1)
+    counts["to_be_deleted"] = counts["was_completed"] + counts["was_abandoned"]
+    places = np.tile(np.arange(len(found.edges) - 1), grid.shape[1])
+    table = pd.DataFrame(
+        {"bin_start": found.edges[places], "bin_end": found.edges[places + 1]}
+        | {name: counts[name][:, 1:].ravel() for name in _COUNTS}
+    )
+    table = shares.settle(table)
+    cut = (table["bin_start"] < found.start) | (table["bin_end"] > found.limit)
+    return table.assign(is_partial=cut)
+
+
+def _is_settled(table: pd.DataFrame, found: bins.Bins, context: rules.Context) -> pd.Series[bool]:
+    """Tell whether the youngest backup of each bin is older than the limit by now."""
+    youngest = table["bin_end"].where(table["bin_end"] < found.limit, found.limit)
+    longest = max(context.limits_s.values(), default=0.0)
+    limit_s = pd.Series(longest, index=table.index)
+    if "module" in table.columns:
+        limit_s = table["module"].map(context.limits_s).astype("float64").fillna(longest)
+    settled: pd.Series[bool] = youngest + pd.to_timedelta(limit_s, unit="s") <= context.as_of
+    return settled
+
+
+def _left_out(frame: nw.LazyFrame[Any]) -> dict[str, int]:
+    created = nw.col("create_time")
+    counts = rules.collect(
+        frame.select(
+            n_undated=created.is_null().cast(nw.Int64).sum(),
+            n_later=(created > nw.col("as_of")).fill_null(value=False).cast(nw.Int64).sum(),
+        )
+    )
+    return {name: int(counts[name].fillna(0).iloc[0]) for name in ("n_undated", "n_later")}
+
+
+def records_behind(
+    frame: nw.LazyFrame[Any], row: Mapping[str, Any], made: Mapping[str, Any]
+) -> nw.LazyFrame[Any]:
+    """Keep the records that were created in the group and the bin of a row."""
+    start, limit = (arguments.instant(made[name], name) for name in ("start", "limit"))
+    found = bins.cut(made["bin"], ZoneInfo(made["tz"]), start, limit)
+    units = np.flatnonzero(found.places == found.edges.get_loc(row["bin_start"]))
+    inside = frame.filter(nw.col("create_time") <= nw.col("as_of"), *groups.same(made["by"], row))
+    created = epoch_ms(inside, "create_time")
+    inside = inside.filter(created >= bins.epoch(start), created < bins.epoch(limit))
+    unit = found.unit(epoch_ms(inside, "create_time"))
+    return inside.filter(unit >= int(units[0]), unit <= int(units[-1]))

@@ -1,0 +1,48 @@
+"""The groups of a table: which record is in which, and in what order they stand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from koodrive_nb.analysis import rules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def same(keys: Sequence[str], row: Mapping[str, Any]) -> list[nw.Expr]:
+    """Tell the records of the group that a row of a table stands for; missing equals missing."""
+    return [
+        nw.col(key).is_null() if pd.isna(row[key]) else nw.col(key) == nw.lit(row[key])
+        for key in keys
+    ]
+
+
+def numbered(
+    counts: pd.DataFrame, keys: Sequence[str]
+) -> tuple[np.ndarray[Any, Any], pd.DataFrame]:
+    """Number the groups that rows are in, and give each group once."""
+    if not keys:
+        # No rows are one group too: of nothing.
+        return np.zeros(len(counts), dtype="int64"), pd.DataFrame(index=pd.RangeIndex(1))
+    code = counts.groupby([*keys], sort=False, dropna=False, observed=True).ngroup().to_numpy()
+    _, first = np.unique(code, return_index=True)
+    return code, counts[[*keys]].iloc[first].reset_index(drop=True)
+
+
+def in_order(groups: pd.DataFrame, keys: Sequence[str], sizes: pd.Series[Any]) -> pd.Index[Any]:
+    """Give the places of groups in their order: modules as the API has them, others by size."""
+    order = groups.assign(_size=-sizes)
+    by = [*keys] if "module" in keys else ["_size", *keys]
+    return order.sort_values(by, kind="stable", key=_sortable).index
+
+
+def _sortable(values: pd.Series[Any]) -> pd.Series[Any]:
+    if values.name == "module":
+        known = {label: f"{place}" for place, label in enumerate(rules.MODULE_LABELS)}
+        return values.astype(str).map(lambda label: known.get(label, label))
+    return values if values.dtype.kind in "iuf" else values.astype(str)
