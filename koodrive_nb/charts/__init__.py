@@ -5,6 +5,7 @@ whatever the number of records.
 """
 
 from koodrive_nb.charts.activity import activity
+from koodrive_nb.charts.durations import durations
 from koodrive_nb.charts.states import status_breakdown
 from koodrive_nb.charts.timelines import timeline
 
@@ -13,3 +14,4 @@ __all__ = [
     "timeline",
 ]
 __all__ = ["activity", "status_breakdown", "timeline"]
+__all__ = ["activity", "durations", "status_breakdown", "timeline"]

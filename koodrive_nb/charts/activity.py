@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MAX_GROUPS = 12
-_MAX_ROWS = 720
+_MAX_ROWS = 600
 _UNITS = ("hour", "day", "week", "month")
 
 
@@ -27,7 +27,7 @@ def activity(table: pd.DataFrame) -> go.Figure:
 
     Takes records and the options of `kd.analysis.activity`, or its table. Groups are drawn one
     below the other, without what was open: the 12 largest. Only the newest bins are drawn where
-    there are more than 720 in all. The subtitle tells of both. A bin that the window or "now" cuts
+    there are more than 600 in all. The subtitle tells of both. A bin that the window or "now" cuts
     is lighter, and shaded is what is so young that its share may still change.
 
     Raises:

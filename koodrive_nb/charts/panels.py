@@ -26,8 +26,8 @@ _SHARE_AXIS = {
     "tickvals": [0, 50, 100],
     "ticktext": ["0 %", "50 %", "100 %"],
 }
-_FEW_BINS = 120
-_INSET_SHARE = 0.04
+_FEW_BINS = 70
+_INSET_SHARE = 0.08
 _FEW = 5
 
 
@@ -114,6 +114,7 @@ class _Drawing:
         start, end = (self._axis.local(table[name]) for name in ("bin_start", "bin_end"))
         widths = [int(1000 * width) for width in (end - start).dt.total_seconds()]
         inset = int(_INSET_SHARE * min(widths, default=0)) if len(table) <= _FEW_BINS else 0
+        widths = [width - 2 * inset for width in widths]
         begin = self._begin()
         for state in STATES:
             if not table[state].any():
@@ -126,7 +127,7 @@ class _Drawing:
                 x=self._axis.text(start),
                 y=[int(count) for count in table[state]],
                 offset=inset,
-                width=[width - 2 * inset for width in widths],
+                width=widths[0] if len(set(widths)) == 1 else widths,
                 marker=paint,
                 customdata=[int(count) for count in table["created"]],
                 hovertemplate=f"{begin}<br>%{{y:,}} of %{{customdata:,}} created: {word(state)}"
