@@ -137,7 +137,8 @@ def _draw_curve(
 def _numbers(drawn: list[tuple[str, pd.DataFrame]]) -> list[dict[str, Any]]:
     """Write what each curve comes to beside its end, and none over another."""
     notes: list[dict[str, Any]] = []
-    px_per_percent = _PLOT_PX / 106
+    # A legend of many lines leaves less height on a narrow page.
+    px_per_percent = 0.7 * _PLOT_PX / 106
     lowest = float("inf")
     ends = [
         (float(part["completed_share"].iloc[-1]), colour)

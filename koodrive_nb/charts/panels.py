@@ -48,7 +48,8 @@ def draw_one(figure: go.Figure, table: pd.DataFrame, axis: TimeAxis, unit: str) 
     drawing.open(table, 2)
     drawing.share(table, "x", 3)
     figure.update_layout(
-        xaxis={"type": "date", "anchor": "y3", "range": axis.range(table)}, shapes=drawing.shapes
+        xaxis={"type": "date", "anchor": "y3"} | axis.span(table, unit, 12),
+        shapes=drawing.shapes,
     )
     return whole
 
@@ -75,13 +76,13 @@ def draw_groups(
                 | {"y": edges[1] / whole, "yref": "paper", "yanchor": "bottom"}
                 | {"font": {"size": 12}}
             )
-    last = 2 * len(groups)
-    span = {"type": "date", "range": axis.range(groups[0][1]) if groups else None}
+    # Free of the last panel, which need not have any share to draw.
+    bottom_axis = {"type": "date", "anchor": "free", "position": 0}
+    paint = {"gridcolor": theme.GRID, "linecolor": theme.GRID, "automargin": True}
+    shown = groups[0][1] if groups else pd.DataFrame()
     figure.update_layout(
-        xaxis=span | {"domain": _LEFT, "anchor": f"y{max(1, last - 1)}"},
-        xaxis2=span
-        | {"domain": _RIGHT, "anchor": f"y{max(2, last)}", "nticks": 4}
-        | {"gridcolor": theme.GRID, "linecolor": theme.GRID, "automargin": True},
+        xaxis=bottom_axis | axis.span(shown, unit, 9) | {"domain": _LEFT},
+        xaxis2=bottom_axis | paint | axis.span(shown, unit, 4) | {"domain": _RIGHT},
         annotations=notes,
         shapes=drawing.shapes,
     )
@@ -236,7 +237,7 @@ class _Drawing:
         young = table[~table["is_settled"]]
         if young.empty:
             return
-        begin, end = self._axis.range(young) or ("", "")
+        begin, end = self._axis.ends(young)
         place = {"xref": x, "x0": begin, "x1": end, "y0": 0, "y1": 1}
         paint = {"fillcolor": _SHADE, "line": {"width": 0}, "layer": "below"}
         self.shapes.append({"type": "rect", "yref": f"{_axis('y', number)} domain"} | place | paint)

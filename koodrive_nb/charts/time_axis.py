@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 _HOUR = pd.Timedelta("1h")
+_WEEK_MS = 604_800_000
 
 
 class TimeAxis:
@@ -42,12 +44,20 @@ class TimeAxis:
         wall: pd.Series[Any] = times.dt.tz_convert(self._zone).dt.tz_localize(None)
         return wall
 
-    def range(self, table: pd.DataFrame) -> list[str] | None:
-        """Give the span of the bins."""
-        if table.empty:
-            return None
+    def ends(self, table: pd.DataFrame) -> list[str]:
+        """Give where the first bin begins and the last one ends."""
         edges = pd.Series([table["bin_start"].min(), table["bin_end"].max()])
         return self.text(self.local(edges))
+
+    def span(self, table: pd.DataFrame, unit: str, at_most: int) -> dict[str, Any]:
+        """Give the range of the axis, and its ticks where plotly would not begin with the bins."""
+        if table.empty:
+            return {}
+        begin, end = self.ends(table)
+        every = math.ceil(len(table) / at_most)
+        steps = {"week": every * _WEEK_MS, "month": f"M{every}"}
+        ticks = {"tick0": begin, "dtick": steps[unit]} if unit in steps else {"nticks": at_most}
+        return {"range": [begin, end]} | ticks
 
     def text(self, local: pd.Series[Any]) -> list[str]:
         """Write times as short as plotly reads them."""

@@ -205,6 +205,20 @@ def test_no_records_give_an_empty_table_of_the_same_types(records, devices):
     assert len(flow) == 0
 
 
+def test_fleets_become_flows_by_themselves(make):
+    frame = make(*({"device_id": str(number)} for number in range(1001)))
+    assert kd.analysis.timeline(frame).attrs["koodrive"]["form"] == "flow"
+    assert kd.analysis.timeline(frame.head(1000)).attrs["koodrive"]["form"] == "lanes"
+    assert kd.analysis.timeline(frame, form="lanes").attrs["koodrive"]["form"] == "lanes"
+
+
+def test_a_flow_is_the_activity_of_all_the_time_there_is(records):
+    flow = kd.analysis.timeline(records, form="flow", tz="Europe/Berlin")
+    pd.testing.assert_frame_equal(
+        flow, kd.analysis.activity(records, since=None, tz="Europe/Berlin")
+    )
+
+
 def test_undated_records_are_left_out_without_an_error(make):
     frame = make({"create_time": None}, {"create_time": None, "status_code": 0})
     assert len(lanes(frame)) == 0
