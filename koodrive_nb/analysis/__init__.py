@@ -4,13 +4,13 @@ Every function takes a pandas, Polars or DuckDB frame with the columns of
 `kd.schema("records")`. Tables come back as small pandas frames, with units in the column names.
 """
 
+from koodrive_nb.analysis.activities import activity
 from koodrive_nb.analysis.adherences import adherence
 from koodrive_nb.analysis.behind import rows
+from koodrive_nb.analysis.duration_tables import durations
 from koodrive_nb.analysis.expansion import expand
 from koodrive_nb.analysis.exposures import exposure
 from koodrive_nb.analysis.history import exposure_history
-from koodrive_nb.analysis.activity import activity
-from koodrive_nb.analysis.durations import durations
 from koodrive_nb.analysis.jobs import timeline
 from koodrive_nb.analysis.protection import protection_status
 from koodrive_nb.analysis.quality import data_quality
@@ -18,9 +18,11 @@ from koodrive_nb.analysis.selection import select
 from koodrive_nb.analysis.states import classify, status_breakdown
 
 __all__ = [
+    "activity",
     "adherence",
     "classify",
     "data_quality",
+    "durations",
     "expand",
     "exposure",
     "exposure_history",
@@ -30,4 +32,3 @@ __all__ = [
     "status_breakdown",
     "timeline",
 ]
-__all__ = ["activity", "classify", "durations", "status_breakdown", "timeline"]

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import pandas as pd
 
-from koodrive_nb.analysis import adherences, exposures, jobs, protection, quality, rules, states
+from koodrive_nb.analysis import (
+    activities,
+    adherences,
+    duration_tables,
+    exposures,
+    jobs,
+    protection,
+    quality,
+    rules,
+    states,
+)
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
@@ -18,8 +28,10 @@ if TYPE_CHECKING:
     Behind = Callable[[nw.LazyFrame[Any], Mapping[str, Any], Mapping[str, Any]], nw.LazyFrame[Any]]
 
 _TABLES: Mapping[str, Behind] = {
+    "activity": activities.records_behind,
     "adherence": adherences.records_behind,
     "data_quality": quality.records_behind,
+    "durations": duration_tables.records_behind,
     "protection_status": protection.records_behind,
     "status_breakdown": states.records_behind,
     "timeline": jobs.records_behind,
@@ -46,7 +58,8 @@ def rows(
             f"rows() takes records, a table that kd.analysis made ({', '.join(known)}) and that "
             "still says how, and the position of one of its rows, as in rows(records, table, 0)."
         )
-    is_place = isinstance(position, int) and not isinstance(position, bool)
+    # Positions that pandas gives, such as those of argmax, are whole numbers of another kind.
+    is_place = hasattr(position, "__index__") and not isinstance(position, bool | str)
     if not is_place or not -len(table) <= position < len(table):
         raise InvalidParameterError(
             f"The table has {len(table):,} rows: pass the position of one, from 0."

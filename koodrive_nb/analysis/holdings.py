@@ -23,7 +23,7 @@ NEEDED = ("device_create_time", "module_code")
 _DESCRIBED = ("device_label", "os_family")
 _MODULE = (*DEVICE, "module_code")
 _SUMS = ("n", "n_completed", "n_deleting")
-_NEEDED_OF_DEVICES = (*DEVICE, "device_name", "device_os", "device_create_time", "fetched_at")
+_NEEDED_OF_DEVICES = (*DEVICE, "device_name", "device_create_time", "fetched_at")
 _SCHEMA = {column.name for column in columns("devices")}
 _LISTED = {*DEVICE, *_DESCRIBED, "bound", "as_of"}
 # What tables about devices call their own columns.
@@ -165,7 +165,10 @@ def bound_devices(devices: Any, as_of: object) -> pd.DataFrame:
         raise InvalidParameterError(
             f"The devices have columns named {', '.join(taken)}, as the answer has: rename them."
         )
-    table = rules.collect(frame.select(*_NEEDED_OF_DEVICES, *others)).sort_values("fetched_at")
+    if "device_os" not in names:
+        frame = frame.with_columns(device_os=nw.lit(None, dtype=nw.String))
+    told = (*_NEEDED_OF_DEVICES, "device_os", *others)
+    table = rules.collect(frame.select(*told)).sort_values("fetched_at")
     table = table.drop_duplicates(list(DEVICE), keep="last")
     if as_of is not None:
         limit = arguments.instant(as_of, "as_of")

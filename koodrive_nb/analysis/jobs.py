@@ -10,7 +10,7 @@ import pandas as pd
 
 from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, rules
-from koodrive_nb.analysis.activity import per_bin
+from koodrive_nb.analysis.activities import per_bin
 from koodrive_nb.analysis.lanes import drawable, find_gaps, find_lanes, place
 from koodrive_nb.analysis.states import classify
 from koodrive_nb.columns import STRING, TIME, UNKNOWN, categories

@@ -249,7 +249,7 @@ def stamp_context(frame: nw.LazyFrame[Any], attrs: Mapping[str, Any], tz: str) -
     sources = sorted(set(groups["source"].dropna())) if "source" in keys else []
     if sources:
         known["source"] = " and ".join(sources)
-    limits = dict(zip(groups["module"].astype(str), groups["limit_s"], strict=True))
+    limits = groups.groupby(groups["module"].astype(str))["limit_s"].max()
     return Context(
         n_records=int(groups["n"].sum()),
         first=_known(groups["first"].min()),

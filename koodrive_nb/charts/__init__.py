@@ -4,14 +4,14 @@ A figure names its window, its zone, its source and what is left out, and stays 
 whatever the number of records.
 """
 
-from koodrive_nb.charts.activity import activity
-from koodrive_nb.charts.durations import durations
+from koodrive_nb.charts.activities import activity
+from koodrive_nb.charts.duration_figures import durations
 from koodrive_nb.charts.states import status_breakdown
 from koodrive_nb.charts.timelines import timeline
 
 __all__ = [
+    "activity",
+    "durations",
     "status_breakdown",
     "timeline",
 ]
-__all__ = ["activity", "status_breakdown", "timeline"]
-__all__ = ["activity", "durations", "status_breakdown", "timeline"]

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import STATES, span, word
 from koodrive_nb.charts import marks, theme
-from koodrive_nb.charts.activity import draw as draw_activity
+from koodrive_nb.charts.activities import draw as draw_activity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

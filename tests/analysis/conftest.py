@@ -93,25 +93,25 @@ def to_spark(tmp_path_factory):
     session.stop()
 
 
-@pytest.fixture(
-    params=[
-        "polars",
-        "polars lazy",
-        "duckdb",
-        "duckdb in Etc/UTC",
-        pytest.param("spark", marks=pytest.mark.spark),
-    ]
-)
+_ENGINES = {
+    "polars": pl.from_pandas,
+    "polars lazy": lambda frame: pl.from_pandas(frame).lazy(),
+    "duckdb": _duckdb,
+    "duckdb in Etc/UTC": lambda frame: _duckdb(frame, "Etc/UTC"),
+}
+
+
+@pytest.fixture(params=_ENGINES)
 def engine(request):
-    """Move a pandas frame to another engine."""
-    if request.param == "spark":
-        return request.getfixturevalue("to_spark")
-    return {
-        "polars": pl.from_pandas,
-        "polars lazy": lambda frame: pl.from_pandas(frame).lazy(),
-        "duckdb": _duckdb,
-        "duckdb in Etc/UTC": lambda frame: _duckdb(frame, "Etc/UTC"),
-    }[request.param]
+    """Move a pandas frame to another engine of this process."""
+    return _ENGINES[request.param]
+
+
+@pytest.fixture(params=[*_ENGINES, pytest.param("spark", marks=pytest.mark.spark)])
+def any_engine(request):
+    """Move a pandas frame to another engine, Spark included, which takes seconds each time."""
+    spark = request.param == "spark"
+    return request.getfixturevalue("to_spark") if spark else _ENGINES[request.param]
 
 
 @pytest.fixture

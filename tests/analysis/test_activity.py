@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import koodrive_nb as kd
-from koodrive_nb.analysis.activity import records_behind
+from koodrive_nb.analysis.activities import records_behind
 from koodrive_nb.analysis.rules import STATES, lazy
 
 COUNTS = ["created", "ended", "presumed_stuck", "open"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import CensoredData, ecdf
 
 import koodrive_nb as kd
-from koodrive_nb.analysis.durations import records_behind
+from koodrive_nb.analysis.duration_tables import records_behind
 from koodrive_nb.analysis.rules import lazy
 
 START = pd.Timestamp("2025-12-10T00:00Z")

@@ -45,10 +45,10 @@ def test_bins_are_cut_on_the_wall_on_every_engine(zone, engine):
         assert list(begun) == list(MONDAY + (local - MONDAY) // width * width)
 
 
-def test_milliseconds_since_1970_are_exact_on_every_engine(engine):
+def test_milliseconds_since_1970_are_exact_on_every_engine(any_engine):
     texts = ["1970-01-01T00:00:00.001Z", "1999-12-31T23:59:59.999Z", "2024-02-29T12:30:15.250Z"]
     times = pd.to_datetime(texts).as_unit("ms")
-    moved = nw.from_native(engine(pd.DataFrame({"at": times}))).lazy()
+    moved = nw.from_native(any_engine(pd.DataFrame({"at": times}))).lazy()
     found = moved.sort("at").select(ms=epoch_ms(moved, "at")).collect("pyarrow").to_native()["ms"]
     assert found.to_pylist() == [1, 946_684_799_999, 1_709_209_815_250]
 

@@ -83,7 +83,9 @@ def durations(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
     since, until = arguments.window(since, until, zone, context.as_of)
     made: dict[str, Any] = {"table": "durations", "kind": kind, "by": keys, "tz": zone}
-    made |= {"since": _iso(since), "until": _iso(until)} | arguments.plain(as_of=as_of, stuck_after=stuck_after)
+    made |= {"since": _iso(since), "until": _iso(until)} | arguments.plain(
+        as_of=as_of, stuck_after=stuck_after
+    )
     about: dict[str, Any] = {name: made[name] for name in ("by", "since", "until")}
     frame = frame.select(*dict.fromkeys((*_NEEDED, *keys, "state", "as_of")))
     if kind == "percentiles":

@@ -1,0 +1,63 @@
+"""Every table is the same on every engine, on a fleet with every kind of dirt."""
+
+import pandas as pd
+import pytest
+
+import koodrive_nb as kd
+
+TABLES = {
+    "status_breakdown": [{}, {"by": ["os_family", "state"]}],
+    "timeline": [{"max_lanes": 20}, {"form": "flow", "tz": "Asia/Shanghai"}],
+    "activity": [{"by": "module", "tz": "Europe/Berlin"}],
+    "durations": [{}, {"kind": "curve", "by": "os_family"}],
+    "protection_status": [{}, {"per": "module", "as_of": "2025-12-10T00:00Z"}],
+    "exposure": [{"by": "os_family"}, {"kind": "curve"}],
+    "exposure_history": [{"tz": "Asia/Shanghai"}],
+    "adherence": [{"tz": "Asia/Shanghai"}, {"per": "device"}],
+    "data_quality": [{}],
+}
+OF_DEVICES = {"protection_status", "exposure", "exposure_history", "adherence", "data_quality"}
+
+
+@pytest.fixture(scope="module")
+def fleet():
+    return kd.sandbox.frames("small", 3)
+
+
+@pytest.fixture
+def moved(fleet, any_engine):
+    return any_engine(fleet.records)
+
+
+def test_every_engine_gives_the_same_tables(fleet, moved):
+    for name, each in TABLES.items():
+        for options in each:
+            ask = getattr(kd.analysis, name)
+            more = {"devices": fleet.devices} if name in OF_DEVICES else {}
+            expected = ask(fleet.records, **more, **options)
+            assert len(expected) > 0
+            found = ask(moved, **more, **options)
+            if name == "data_quality":
+                # Only a frame of the client has a ledger, and no rows of it are bent here.
+                expected = expected[expected["rule"] != "coerced"]
+                found = found[found["rule"] != "coerced"]
+            pd.testing.assert_frame_equal(found, expected)
+
+
+def test_every_engine_selects_and_shows_the_same_records(fleet, moved):
+    kept = {"module": "album", "state": ["stuck", "in_progress"], "since": "30D"}
+    expected = kd.analysis.expand(kd.analysis.select(fleet.records, **kept))
+    found = kd.analysis.expand(kd.analysis.select(moved, **kept))
+    ids = expected["record_id"].sort_values()
+    assert len(ids) > 3
+    assert found["record_id"].sort_values().tolist() == ids.tolist()
+    assert list(found.columns) == list(expected.columns)
+    table = kd.analysis.protection_status(fleet.records, fleet.devices)
+    position = table["n"].argmax()
+    behind = kd.analysis.expand(kd.analysis.rows(moved, table, position))
+    assert len(behind) == table["n"].iloc[position]
+
+
+def test_the_tables_cover_the_whole_analysis():
+    others = {"classify", "select", "expand", "rows"}
+    assert set(TABLES) | others == set(kd.analysis.__all__)
