@@ -37,7 +37,8 @@ def data_quality(
     three of the records, devices or machine codes, in the order of text. What cannot be computed
     is missing, not 0: unbound_device and silent_device without `devices`; coerced, which counts
     values among the rows that were received, where the frame no longer has its ledger; and
-    bad_properties above a million different texts, since all that are not empty are read to know.
+    bad_properties where more than a million different texts would have to be brought into memory
+    to be parsed (all but short flat objects, which every engine can tell by itself).
     A text too deep to be read (about a thousand levels) counts as bad, as in `kd.analysis.expand`.
 
     rebound_device counts machine codes; duplicate_name, unbound_device and silent_device count
@@ -53,14 +54,14 @@ def data_quality(
     context, counts = _counts(frame, getattr(records, "attrs", {}), zone)
     n_records = context.n_records
     found = {name: (n, n_records) for name, n in counts.items()}
-    flags = quality_rules.record_flags() | {"duplicate_id": nw.col("_duplicate")}
     bad = quality_rules.unreadable(frame)
     if bad is not None:
         found["bad_properties"] = int(bad["n"].sum()), n_records
         # The first ids are among the records of the texts with the first ids.
-        few = bad.sort_values("first")["properties"].head(_N_EXAMPLES)
-        flags["bad_properties"] = nw.col("properties").is_in(few.tolist()).fill_null(value=False)
-    broken = {name: flag for name, flag in flags.items() if found[name][0]}
+        few = bad.sort_values("first")["properties"].head(_N_EXAMPLES).tolist()
+        has_bad = nw.col("properties").is_in(few).fill_null(value=False)
+        frame = frame.with_columns(bad_properties=has_bad)
+    broken = [name for name, (n, _) in found.items() if n]
     ids = quality_rules.examples(frame, broken, _N_EXAMPLES)
     found |= _coerced(records)
     behind = _device_rules(frame, devices, context.as_of, found, ids)
@@ -102,7 +103,7 @@ def records_behind(
     if rule in flags:
         return frame.filter(flags[rule])
     if rule == "duplicate_id":
-        return quality_rules.with_duplicate(frame).filter(nw.col("_duplicate")).select(*names)
+        return quality_rules.with_duplicate(frame).filter(nw.col("duplicate_id")).select(*names)
     if rule == "bad_properties":
         bad = quality_rules.unreadable(frame)
         texts = [] if bad is None else bad["properties"].tolist()
@@ -119,7 +120,7 @@ def records_behind(
 
 
 def _known_then(records: Any, as_of: object) -> nw.LazyFrame[Any]:
-    """Narrow the records down to what is looked at, with `_now` and `_duplicate`."""
+    """Narrow the records down to what is looked at, with `_now` and a column for each flag."""
     frame = rules.lazy(records, quality_rules.NEEDED)
     names = frame.collect_schema().names()
     now = nw.col("fetched_at")
@@ -130,8 +131,8 @@ def _known_then(records: Any, as_of: object) -> nw.LazyFrame[Any]:
     elif as_of is not None:
         limit = nw.lit(arguments.instant(as_of, "as_of").to_pydatetime())
         now = nw.when(now < limit).then(now).otherwise(limit)
-    source = nw.col("source").cast(nw.String) if "source" in names else nw.lit(None, nw.String)
-    frame = frame.select(*quality_rules.NEEDED, _now=now, _source=source)
+    told = [name for name in ("source",) if name in names]
+    frame = frame.select(*quality_rules.NEEDED, *told, _now=now)
     later = _later(nw.col("_now"))
     # To copy a million rows of pandas to leave out none takes longer than all the rest.
     if (
@@ -139,7 +140,7 @@ def _known_then(records: Any, as_of: object) -> nw.LazyFrame[Any]:
         or rules.collect(frame.select(later.any())).iloc[0].any()
     ):
         frame = frame.filter(~later)
-    return quality_rules.with_duplicate(frame)
+    return quality_rules.with_duplicate(frame).with_columns(**quality_rules.record_flags())
 
 
 def _later(now: nw.Expr) -> nw.Expr:
@@ -151,27 +152,25 @@ def _later(now: nw.Expr) -> nw.Expr:
 def _counts(
     frame: nw.LazyFrame[Any], attrs: Mapping[str, Any], tz: str
 ) -> tuple[rules.Context, dict[str, int]]:
-    flags = quality_rules.record_flags() | {"duplicate_id": nw.col("_duplicate")}
+    names = ["duplicate_id", *quality_rules.record_flags()]
     row = rules.collect(
         frame.select(
             _n=nw.len(),
             _first=nw.col("create_time").min(),
             _last=nw.col("create_time").max(),
             _as_of=nw.col("_now").max(),
-            _source=nw.col("_source").min(),
-            _other=nw.col("_source").max(),
-            **{name: flag.cast(nw.Int64).sum() for name, flag in flags.items()},
+            **{name: nw.col(name).cast(nw.Int64).sum() for name in names},
         )
     ).iloc[0]
     known = dict(attrs.get(ATTRS, {}))
-    sources = sorted({str(row[name]) for name in ("_source", "_other") if pd.notna(row[name])})
-    if sources:
-        known["source"] = " and ".join(sources)
+    if "source" in frame.collect_schema().names():
+        sources = rules.collect(frame.select("source").unique())["source"].dropna()
+        known |= {"source": " and ".join(sorted(sources))} if len(sources) else {}
     first, last, now = (
         row[name] if pd.notna(row[name]) else None for name in ("_first", "_last", "_as_of")
     )
     n_records = int(row["_n"])
-    counts = {name: int(row[name]) if n_records else 0 for name in flags}
+    counts = {name: int(row[name]) if n_records else 0 for name in names}
     return rules.Context(n_records, first, last, now, {}, known, tz), counts
 
 

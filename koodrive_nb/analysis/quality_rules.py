@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from koodrive_nb.analysis import rules
 from koodrive_nb.analysis.expansion import json_object
 from koodrive_nb.columns import MODULES, STATUSES, STRING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
 SEVERITIES = ("error", "warning", "info")
 AHEAD_BY = timedelta(minutes=5)
 """How far a clock may be ahead of ours before a record counts as created in the future."""
 MAX_TEXTS = 1_000_000
-"""How many different properties are read; with more of them nobody knows how many are bad."""
+"""How many different properties are parsed at most; above it nobody knows how many are bad."""
 
 _PAIR = (
     r'"[A-Za-z0-9_]*":(?:"[ !#-\[\]-~]*"|-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?'
@@ -71,7 +73,7 @@ DEVICE = ("user_id", "device_id", "device_name", "machine_code")
 
 
 def record_flags() -> dict[str, nw.Expr]:
-    """Tell for each rule that a record breaks by itself whether it does."""
+    """Tell whether a record breaks each of the rules that it can break by itself."""
     created, end, bound = nw.col("create_time"), nw.col("end_time"), nw.col("device_create_time")
     status = nw.col("status_code")
     flags = {
@@ -98,17 +100,17 @@ def in_pandas(frame: nw.LazyFrame[Any]) -> pd.DataFrame | None:
 
 
 def with_duplicate(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
-    """Add `_duplicate`: whether the user has the id of the record more than once."""
+    """Add `duplicate_id`: whether the user has the id of the record more than once."""
     native = in_pandas(frame)
     if native is None:
         again = (nw.len().over("user_id", "record_id") > 1) & ~nw.col("record_id").is_null()
-        return frame.with_columns(_duplicate=again)
+        return frame.with_columns(duplicate_id=again)
     known = native["record_id"].notna().to_numpy()
     again_here = np.zeros(len(native), dtype=bool)
     if native["record_id"].nunique() < known.sum():
         places = _numbered(native, ("user_id", "record_id"))
         again_here = (np.bincount(places)[places] > 1) & known
-    wrapped: nw.LazyFrame[Any] = nw.from_native(native.assign(_duplicate=again_here)).lazy()
+    wrapped: nw.LazyFrame[Any] = nw.from_native(native.assign(duplicate_id=again_here)).lazy()
     return wrapped
 
 
@@ -146,14 +148,18 @@ def unreadable(frame: nw.LazyFrame[Any]) -> pd.DataFrame | None:
 
     None where there are too many different texts to read.
     """
-    text = nw.col("properties").fill_null("")
     # Most clients write short flat objects, and these every engine can tell by itself.
-    is_plain = (
-        (text.str.len_chars() <= _PLAIN_UP_TO)
-        & text.str.ends_with("}")
-        & text.str.contains(_PLAIN_OBJECT)
-    )
-    doubtful = frame.filter(~is_plain, text != "")
+    native = in_pandas(frame)
+    if native is not None:
+        doubtful = nw.from_native(native[_are_doubtful(native["properties"])]).lazy()
+    else:
+        text = nw.col("properties").fill_null("")
+        is_plain = (
+            (text.str.len_chars() <= _PLAIN_UP_TO)
+            & text.str.ends_with("}")
+            & text.str.contains(_PLAIN_OBJECT)
+        )
+        doubtful = frame.filter(~is_plain, text != "")
     by_text = doubtful.group_by("properties").agg(n=nw.len(), first=nw.col("record_id").min())
     table = rules.collect(by_text.head(MAX_TEXTS + 1))
     if len(table) > MAX_TEXTS:
@@ -162,18 +168,29 @@ def unreadable(frame: nw.LazyFrame[Any]) -> pd.DataFrame | None:
     return table[np.array([json_object(text) is None for text in texts], dtype=bool)]
 
 
+def _are_doubtful(texts: pd.Series[Any]) -> np.ndarray[Any, Any]:
+    # By Arrow itself: pandas first asks of every text whether Arrow would do.
+    written = pa.array(texts.astype(STRING)).fill_null("")
+    is_short = pc.less_equal(pc.utf8_length(written), _PLAIN_UP_TO)
+    is_plain = pc.and_(is_short, pc.match_substring_regex(written, _PLAIN_OBJECT))
+    doubtful = pc.and_(pc.invert(is_plain), pc.not_equal(written, ""))
+    result: np.ndarray[Any, Any] = doubtful.to_numpy(zero_copy_only=False)
+    return result
+
+
 def examples(
-    frame: nw.LazyFrame[Any], flags: Mapping[str, nw.Expr], at_most: int
+    frame: nw.LazyFrame[Any], flags: Collection[str], at_most: int
 ) -> dict[str, list[str]]:
-    """Give for each flag the first ids of the records that have it."""
+    """Give for each column of flags the first ids of the records that have it."""
     found: dict[str, list[str]] = {name: [] for name in flags}
     if flags:
-        frame = frame.filter(nw.any_horizontal(*flags.values(), ignore_nulls=True))
+        is_any = nw.any_horizontal(*flags, ignore_nulls=True)
+        frame = frame.select("record_id", *flags).filter(is_any)
     identity = nw.col("record_id")
     for n in range(at_most):
         # The smallest id, then the smallest above it: few questions, whatever the engine.
         wanted = {
-            name: nw.when(flags[name] & (identity > ids[-1]) if ids else flags[name])
+            name: nw.when(nw.col(name) & (identity > ids[-1]) if ids else nw.col(name))
             for name, ids in found.items()
             if len(ids) == n
         }
