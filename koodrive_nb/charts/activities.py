@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MAX_GROUPS = 12
-_MAX_ROWS = 600
+# Twelve groups of the days of nine weeks.
+_MAX_ROWS = 756
 _UNITS = ("hour", "day", "week", "month")
 
 
@@ -27,7 +28,7 @@ def activity(table: pd.DataFrame) -> go.Figure:
 
     Takes records and the options of `kd.analysis.activity`, or its table. Groups are drawn one
     below the other, without what was open: the 12 largest. Only the newest bins are drawn where
-    there are more than 600 in all. The subtitle tells of both. A bin that the window or "now" cuts
+    there are more than 756 in all. The subtitle tells of both. A bin that the window or "now" cuts
     is lighter, and shaded is what is so young that its share may still change.
 
     Raises:

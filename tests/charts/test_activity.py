@@ -94,10 +94,10 @@ def test_the_12_largest_groups_are_drawn_and_the_subtitle_says_so(records):
 
 
 def test_the_newest_bins_are_drawn_and_the_subtitle_says_so(records):
-    figure = kd.charts.activity(records, since="30D", bin="hour")
+    figure = kd.charts.activity(records, since="40D", bin="hour")
     (line,) = named(figure, "ended")
-    assert len(line.y) == 601
-    assert "Only the newest 600 of 721 bins are drawn." in subtitle(figure)
+    assert len(line.y) == 757
+    assert "Only the newest 756 of 961 bins are drawn." in subtitle(figure)
 
 
 @pytest.mark.parametrize(
