@@ -67,7 +67,7 @@ def timeline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     records: Any,
     *,
     devices: Any = None,
-    since: object = None,
+    since: object = "14D",
     until: object = None,
     gap_after: Duration = "7D",
     form: str = "auto",
@@ -90,10 +90,10 @@ def timeline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     In the form "flow", for more than 1 000 devices, one row per bin of time, with the columns of
     `activity`: `bin_start`, `created`, `ended`, `presumed_stuck`, `open` at its end and so on.
 
-    `since` and `until` (not included) bound the window, in `tz` where they name no zone; a backup
-    counts when any part of it lies inside. Lanes
-    above `max_lanes` are left out, and the window starts later where more than `max_marks` backups
-    would be shown; both are told in `attrs`, which the chart prints.
+    `since` (an instant, or a duration before `until` or "now"; None: everything) and `until` (not
+    included) bound the window, in `tz` where they name no zone; a backup counts when any part of it
+    lies inside. Lanes above `max_lanes` are left out, and the window starts later where more than
+    `max_marks` backups would be shown; both are told in `attrs`, which the chart prints.
 
     Raises:
         InvalidParameterError: Columns are missing, or an argument is not what this takes.

@@ -8,8 +8,8 @@ import koodrive_nb as kd
 DEVICE = "1000000000000000001"
 
 
-def lanes(frame, **options):
-    return kd.analysis.timeline(frame, **options)
+def lanes(frame, *, since=None, **options):
+    return kd.analysis.timeline(frame, since=since, **options)
 
 
 def devices_of(frame, bound="2025-10-01T00:00Z", identity=DEVICE):
@@ -181,17 +181,27 @@ def test_unfit_options_are_refused_with_what_they_take(records, options, says):
     "options",
     [
         {},
+        {"since": None},
         {"since": "2025-12-01", "max_lanes": 4, "max_marks": 40},
-        {"form": "flow", "tz": "Europe/Berlin"},
+        {"form": "flow", "tz": "Europe/Berlin", "since": None},
         {"form": "flow", "tz": "America/St_Johns", "since": "2025-12-15T00:00Z"},
     ],
-    ids=["lanes", "limited", "flow", "hours"],
+    ids=["lanes", "everything", "limited", "flow", "hours"],
 )
 def test_every_engine_gives_the_same_timeline(records, devices, engine, options):
     expected = kd.analysis.timeline(records, devices=devices, **options)
     found = kd.analysis.timeline(engine(records), devices=engine(devices), **options)
     pd.testing.assert_frame_equal(found, expected)
     assert len(expected)
+
+
+def test_the_window_is_the_last_two_weeks_unless_another_is_asked_for(records):
+    table = kd.analysis.timeline(records)
+    start = pd.Timestamp("2025-12-03T08:30Z")
+    backups = table[table["kind"] == "backup"]
+    assert table.attrs["koodrive"]["since"] == start.isoformat()
+    assert backups["shown_until"].min() >= start
+    assert len(backups) < len(records) == len(lanes(records).query("kind == 'backup'"))
 
 
 def test_no_records_give_an_empty_table_of_the_same_types(records, devices):
@@ -212,10 +222,11 @@ def test_fleets_become_flows_by_themselves(make):
     assert kd.analysis.timeline(frame, form="lanes").attrs["koodrive"]["form"] == "lanes"
 
 
-def test_a_flow_is_the_activity_of_all_the_time_there_is(records):
-    flow = kd.analysis.timeline(records, form="flow", tz="Europe/Berlin")
+@pytest.mark.parametrize("since", [None, "14D"])
+def test_a_flow_is_the_activity_of_its_window(records, since):
+    flow = kd.analysis.timeline(records, form="flow", since=since, tz="Europe/Berlin")
     pd.testing.assert_frame_equal(
-        flow, kd.analysis.activity(records, since=None, tz="Europe/Berlin")
+        flow, kd.analysis.activity(records, since=since, tz="Europe/Berlin")
     )
 
 

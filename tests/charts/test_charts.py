@@ -34,7 +34,7 @@ CHARTS = [
     kd.charts.activity,
     kd.charts.durations,
 ]
-ALL_OF_IT = {kd.charts.activity: {"since": None}}
+ALL_OF_IT = {chart: {"since": None} for chart in (kd.charts.timeline, kd.charts.activity)}
 """What makes a chart show all records, where it does not by default."""
 
 
@@ -153,9 +153,9 @@ def make_hostile(records):
 
 def test_a_figure_stays_small_whatever_the_rows(crowd, make_hostile):
     figures = [
-        kd.charts.timeline(crowd, form="lanes"),
-        kd.charts.timeline(crowd, form="flow"),
-        kd.charts.timeline(make_hostile(HOSTILE)),
+        kd.charts.timeline(crowd, form="lanes", since=None),
+        kd.charts.timeline(crowd, form="flow", since=None),
+        kd.charts.timeline(make_hostile(HOSTILE), since=None),
         kd.charts.status_breakdown(crowd, by="record_id"),
         kd.charts.activity(crowd, since="14D", bin="hour", by="device_id"),
         kd.charts.activity(crowd, since="50D", bin="15min"),
@@ -214,7 +214,7 @@ def test_a_missing_group_is_named(records):
 
 
 def test_the_timeline_has_a_row_for_each_device_and_module(records, devices):
-    figure = kd.charts.timeline(records, devices=devices)
+    figure = kd.charts.timeline(records, devices=devices, since=None)
     labels = list(figure.layout.yaxis.ticktext)
     assert labels[:2] == ["<b>P40 lite ·4106</b>  address book", "<b>nova 12 ·2105</b>  no backup"]
     assert labels[-1] == "<b>(unknown device)</b>  album"
@@ -266,25 +266,25 @@ def test_a_tooltip_names_device_times_with_offset_duration_and_record(records):
 
 
 def test_what_is_left_out_is_told(crowd):
-    text = subtitle(kd.charts.timeline(crowd, max_lanes=3, max_marks=50))
+    text = subtitle(kd.charts.timeline(crowd, since=None, max_lanes=3, max_marks=50))
     assert "50 backups on 3 lanes, 7 more not drawn" in text
     assert "Only the newest 50 of these lanes are drawn, 250 older ones are not" in text
 
 
 def test_a_fleet_is_drawn_as_a_flow_that_says_so(crowd):
-    figure = kd.charts.timeline(crowd, form="flow")
+    figure = kd.charts.timeline(crowd, since=None, form="flow")
     assert "Counts over time are drawn instead of single backups" in subtitle(figure)
     bars = [trace for trace in figure.data if trace.type == "bar"]
     assert sum(sum(trace.y) for trace in bars) == 1000
 
 
 def test_zones_with_a_change_of_offset_show_both(crowd):
-    figure = kd.charts.timeline(crowd, form="flow", tz="Europe/Berlin")
+    figure = kd.charts.timeline(crowd, since=None, form="flow", tz="Europe/Berlin")
     assert "Europe/Berlin, UTC+02:00/+01:00" in figure.layout.xaxis.title.text
 
 
 def test_a_long_name_is_cut_so_that_the_digits_of_its_id_stay(records, make_hostile):
-    figure = kd.charts.timeline(make_hostile("n" * 200))
+    figure = kd.charts.timeline(make_hostile("n" * 200), since=None)
     labels = [text for text in figure.layout.yaxis.ticktext if text.startswith("<b>n")]
     assert all(" ·" in text and len(text) < 60 for text in labels)
     assert len(labels) == records["device_id"].nunique()
@@ -313,7 +313,7 @@ def test_classified_records_may_be_filtered_in_any_way_before_they_are_drawn(rec
         classified[classified["module"] == "folder"],
         classified.sample(40, random_state=1),
     ):
-        figure = kd.charts.timeline(part, devices=devices)
+        figure = kd.charts.timeline(part, devices=devices, since=None)
         assert f"{len(part)} backups on" in subtitle(figure)
 
 

@@ -26,7 +26,7 @@ def test_the_default_user_shows_every_condition(records, devices):
     assert set(state["stuck_reason"].dropna()) == {"age", "superseded"}
     silent = devices[~devices["device_id"].isin(records["device_id"])]
     assert list(silent["device_name"]) == ["nova 12", "Magic-v5"]
-    gaps = kd.analysis.timeline(state, devices=devices)
+    gaps = kd.analysis.timeline(state, devices=devices, since=None)
     closed = gaps[(gaps["kind"] == "gap") & gaps["end_time"].notna()]
     assert ((closed["end_time"] - closed["create_time"]) > pd.Timedelta("21D")).any()
 
