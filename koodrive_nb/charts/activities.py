@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import span
 from koodrive_nb.charts import panels, theme
+from koodrive_nb.charts.events import draw as draw_events
 from koodrive_nb.charts.time_axis import TimeAxis
 
 if TYPE_CHECKING:
@@ -23,21 +24,22 @@ _UNITS = ("hour", "day", "week", "month")
 
 
 @theme.chart_of(analysis.activity, {"bin_start", "created", "is_settled"})
-def activity(table: pd.DataFrame) -> go.Figure:
+def activity(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.Figure:
     """Draw what was created per bin by its state by now, what ended, what was open, and the share.
 
     Takes records and the options of `kd.analysis.activity`, or its table. Groups are drawn one
     below the other, without what was open: the 12 largest. Only the newest bins are drawn where
     there are more than 756 in all. The subtitle tells of both. A bin that the window or "now" cuts
-    is lighter, and shaded is what is so young that its share may still change.
+    is lighter, and shaded is what is so young that its share may still change. `events`, a pandas
+    frame with `start`, `end` (missing: an instant) and `label`, are marked.
 
     Raises:
         InvalidParameterError: It is neither, or an option is not what the analysis takes.
     """
-    return draw(table)
+    return draw(table, events)
 
 
-def draw(table: pd.DataFrame) -> go.Figure:
+def draw(table: pd.DataFrame, events: pd.DataFrame | None) -> go.Figure:
     """Draw the table of an activity, or of a timeline in the form of a flow."""
     about = theme.facts(table)
     keys = list(about.get("by") or table.columns[: table.columns.get_loc("bin_start")])
@@ -46,9 +48,8 @@ def draw(table: pd.DataFrame) -> go.Figure:
     drawn = [group for group in found if any(group is other for other in largest)]
     n_bins = max((len(part) for _, part in drawn), default=0)
     at_most = _MAX_ROWS // max(1, len(drawn))
-    axis = TimeAxis(
-        table[["bin_start", "bin_end"]].drop_duplicates(), ZoneInfo(about.get("tz", "UTC"))
-    )
+    zone = ZoneInfo(about.get("tz", "UTC"))
+    axis = TimeAxis(table[["bin_start", "bin_end"]].drop_duplicates(), zone)
     unit = _unit(about, table)
     figure = go.Figure()
     parts = [(name, part.tail(at_most)) for name, part in drawn]
@@ -66,6 +67,8 @@ def draw(table: pd.DataFrame) -> go.Figure:
         f"Only the newest {at_most:,} of {n_bins:,} bins are drawn." if n_bins > at_most else "",
     ]
     shown = pd.concat([part for _, part in parts]) if parts else table
+    edges = () if shown.empty else (shown["bin_start"].min(), shown["bin_end"].max())
+    marked = draw_events(figure, events, zone, edges, lambda times: axis.text(axis.local(times)))
     return theme.finish(
         figure,
         f"Backups created and ended per {unit}",
@@ -75,6 +78,7 @@ def draw(table: pd.DataFrame) -> go.Figure:
             *_marks(about, shown),
             theme.not_drawn(about),
             theme.shown(about.get("stuck_rule", ""), 400),
+            marked,
         ],
         plot_px=plot_px,
         alt=f"Backups created and ended per {unit}: {n:,} records, "

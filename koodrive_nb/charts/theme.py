@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import html
-import inspect
 import json
 import re
 import textwrap
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -17,14 +15,12 @@ import plotly.graph_objects as go
 
 from koodrive_nb.analysis.rules import word
 from koodrive_nb.analysis.zones import offset_changes
-from koodrive_nb.errors import InvalidParameterError
+from koodrive_nb.charts.options import chart_of as chart_of  # noqa: PLC0414 -- charts take it from here
 from koodrive_nb.streams import ATTRS
 from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
-
-_Options = ParamSpec("_Options")
+    from collections.abc import Iterable, Mapping
 
 # Each at least 3:1 on white and on #111 (WCAG 1.4.11), and apart from the others under
 # protanopia, deuteranopia and tritanopia; pattern and symbol say the same without colour.
@@ -51,7 +47,10 @@ FAINT = "#B6BEC6"
 GAP = "#C8862B"
 
 LABEL_CHARACTERS = 32
-_IDENTIFIERS = {"module", "state", "status", "stuck_reason", "os_family", "device_source"}
+_IDENTIFIERS = {
+    *("module", "state", "status", "stuck_reason", "os_family", "device_source"),
+    *("cause", "newest_module", "worst_module"),
+}
 _BYTES_PER_CHARACTER = 3
 _SUBTITLE_CHARACTERS = 84
 _LINE_PX = 16
@@ -81,9 +80,14 @@ TEMPLATE = go.layout.Template(
 
 def fill(state: str, pattern_px: int = 7) -> dict[str, Any]:
     """Give the colour and the pattern of a state's bars."""
-    pattern = {"shape": PATTERNS[state], "fillmode": "overlay", "fgcolor": "#FFFFFF"}
+    return patterned(COLOURS[state], PATTERNS[state], pattern_px)
+
+
+def patterned(colour: str, shape: str, pattern_px: int = 7) -> dict[str, Any]:
+    """Give bars a colour, and a pattern that says the same."""
+    pattern = {"shape": shape, "fillmode": "overlay", "fgcolor": "#FFFFFF"}
     return {
-        "color": COLOURS[state],
+        "color": colour,
         "pattern": pattern | {"fgopacity": 0.35, "size": pattern_px, "solidity": 0.25},
     }
 
@@ -129,47 +133,6 @@ def _of_group(value: Any, key: str) -> str:
         return "(blank)"
     # Only our own identifiers are written as words: a device name may hold an underscore.
     return word(str(value)) if key in _IDENTIFIERS else str(value)
-
-
-def chart_of(
-    answer: Callable[_Options, pd.DataFrame], *kinds: Collection[str]
-) -> Callable[[Callable[[pd.DataFrame], go.Figure]], Callable[_Options, go.Figure]]:
-    """Make a chart out of a function that draws the table of an analysis.
-
-    The chart takes what the analysis takes, records first, or else its table alone, which has the
-    columns of one of `kinds`.
-
-    Raises (the chart):
-        InvalidParameterError: It was given neither, or a table with options.
-    """
-
-    def decorate(draw: Callable[[pd.DataFrame], go.Figure]) -> Callable[_Options, go.Figure]:
-        @functools.wraps(draw)
-        def chart(*args: _Options.args, **kwargs: _Options.kwargs) -> go.Figure:
-            given: Any = args[0] if args else kwargs.get("records")
-            names = set(getattr(given, "columns", ()))
-            is_table = isinstance(given, pd.DataFrame) and "status_code" not in names
-            if not is_table:
-                return draw(answer(*args, **kwargs))
-            if not any(set(kind) <= names for kind in kinds):
-                raise InvalidParameterError(
-                    f"Pass records, or what kd.analysis.{draw.__name__}() returned: this frame is "
-                    "neither."
-                )
-            if len(args) + len(kwargs) > 1:
-                raise InvalidParameterError(
-                    f"The table is made already: pass {', '.join(kwargs)} to "
-                    f"kd.analysis.{draw.__name__}() instead."
-                )
-            return draw(given)
-
-        signature = inspect.signature(answer)
-        chart.__signature__ = signature.replace(  # type: ignore[attr-defined]  # for completion
-            return_annotation="go.Figure"
-        )
-        return chart
-
-    return decorate
 
 
 def facts(table: pd.DataFrame) -> Mapping[str, Any]:
@@ -259,7 +222,9 @@ def finish(
 ) -> go.Figure:
     """Give a figure its title, wrapped subtitle, legend, height and alternative text."""
     lines = [line for sentence in subtitle for line in _balanced(sentence)]
-    top = 62 + _LINE_PX * len(lines)
+    # What is written above the plot, such as events, needs more room the higher it is.
+    above = [note for note in figure.layout.annotations if (note.yref, note.y) == ("paper", 1)]
+    top = 62 + _LINE_PX * len(lines) + max((int(note.yshift or 0) for note in above), default=0)
     bottom = 96
     figure.update_layout(
         template=TEMPLATE,

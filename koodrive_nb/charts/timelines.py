@@ -12,6 +12,7 @@ from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import STATES, span, word
 from koodrive_nb.charts import marks, theme
 from koodrive_nb.charts.activities import draw as draw_activity
+from koodrive_nb.charts.events import draw as draw_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,19 +25,20 @@ _NO_MODULE = ""
 
 
 @theme.chart_of(analysis.timeline, {"lane", "kind"}, {"bin_start", "created"})
-def timeline(table: pd.DataFrame) -> go.Figure:
+def timeline(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.Figure:
     """Draw each device's backups from creation to end, and the gaps where one is missing.
 
     Takes records and the options of `kd.analysis.timeline`, or its table. One row per device and
     module, the device longest without a newer completed backup first. An open backup reaches to its
     "now" with an open edge. For a fleet, what was created, ended and under way over time is drawn
-    instead, and the subtitle says so.
+    instead, and the subtitle says so. `events`, a pandas frame with `start`, `end` (missing: an
+    instant) and `label`, are marked.
 
     Raises:
         InvalidParameterError: It is neither, or an option is not what the analysis takes.
     """
     if "bin_start" in table.columns:
-        return draw_activity(table)
+        return draw_activity(table, events)
     about = theme.facts(table)
     zone = ZoneInfo(about.get("tz", "UTC"))
     rows = _rows(table)
@@ -70,10 +72,11 @@ def timeline(table: pd.DataFrame) -> go.Figure:
         },
     )
     lanes = int(table["lane"].nunique())
+    marked = draw_events(figure, events, zone, (low, high))
     return theme.finish(
         figure,
         "Backups of each device over time",
-        _subtitle(about, len(backups), lanes),
+        [*_subtitle(about, len(backups), lanes), marked],
         plot_px=24
         + max(2, len(rows)) * (_ROW_PX if len(rows) <= _DENSE_ABOVE_ROWS else _DENSE_ROW_PX),
         alt=f"Timeline of {len(backups):,} backups on {lanes:,} lanes, with "
