@@ -6,7 +6,7 @@ import pytest
 
 import koodrive_nb as kd
 from koodrive_nb.analysis.rules import STATES
-from koodrive_nb.charts import theme
+from koodrive_nb.charts import judgements, theme
 
 MAX_BYTES = 300_000
 HOSTILE = "<img src=x onerror=alert(1)>$\\href{javascript:x}{y}$\u202e\x00" + "&" * 250
@@ -187,7 +187,9 @@ def luminance(colour):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("colour", theme.COLOURS.values())
+@pytest.mark.parametrize(
+    "colour", sorted({*theme.COLOURS.values(), *judgements.COLOURS.values(), judgements.NEUTRAL})
+)
 @pytest.mark.parametrize("background", ["#FFFFFF", "#111111"])
 def test_colours_stand_out_on_light_and_dark(colour, background):
     brighter, darker = sorted((luminance(colour), luminance(background)), reverse=True)
