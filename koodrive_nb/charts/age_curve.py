@@ -93,6 +93,7 @@ def draw(table: pd.DataFrame) -> go.Figure:
         notes.append(_never_note(drawn[0]))
     figure.update_layout(
         xaxis={
+            **theme.UNSEEN_TICKS,
             "type": "log",
             "range": [0, math.log10(last_h)],
             "title": {"text": "age of the newest completed backup"},

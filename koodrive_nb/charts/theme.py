@@ -55,6 +55,9 @@ _BYTES_PER_CHARACTER = 3
 _SUBTITLE_CHARACTERS = 84
 _LINE_PX = 16
 
+# Ticks that are not seen keep the labels off the plot, and off each other in its corner.
+UNSEEN_TICKS = {"ticks": "outside", "ticklen": 6, "tickcolor": "rgba(0,0,0,0)"}
+
 TEMPLATE = go.layout.Template(
     layout={
         "colorway": list(COLOURS.values()),
@@ -69,10 +72,7 @@ TEMPLATE = go.layout.Template(
             "linecolor": GRID,
             "zerolinecolor": GRID,
             "automargin": True,
-            # Ticks that are not seen keep the labels off the plot.
-            "ticks": "outside",
-            "ticklen": 6,
-            "tickcolor": "rgba(0,0,0,0)",
+            **UNSEEN_TICKS,
         },
     }
 )
