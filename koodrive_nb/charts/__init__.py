@@ -5,10 +5,8 @@ whatever the number of records.
 """
 
 from koodrive_nb.charts.activities import activity
-from koodrive_nb.charts.duration_figures import durations
-from koodrive_nb.charts.activity import activity
 from koodrive_nb.charts.adherences import adherence
-from koodrive_nb.charts.durations import durations
+from koodrive_nb.charts.duration_figures import durations
 from koodrive_nb.charts.exposures import exposure
 from koodrive_nb.charts.history import exposure_history
 from koodrive_nb.charts.states import status_breakdown
