@@ -52,7 +52,8 @@ def adherence(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     `missed` + `unknown` (older than the oldest record left of a device whose records are purged),
     `adherence_share` = adhered / expected, a lower bound where there are unknown ones, `n` records
     created on it, and `is_complete` (nothing of it is known to be purged). With "device", one row
-    per device and day, for the `max_devices` longest without a completed backup: the device,
+    per device and day, for the `max_devices` longest without a completed backup (where there are
+    more, rather for those that created a record in the window): the device,
     `device_label`, `bin_start`, `bin_end`, `cell` (one of the three, running: the day of its "now",
     or not_expected: not after its binding), `n` records created on it and how many `completed`.
 
@@ -85,7 +86,11 @@ def adherence(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     days = _window_days(start, end, lives, zone)
     is_known = devices is not None
     horizon = holdings.complete_from(modules)
-    chosen = lives if per == "day" else lives.head(max_devices)
+    chosen = lives
+    if per == "device":
+        # In a large fleet the longest exposed devices are long gone, and all their days alike.
+        silent = ~(lives["attempt_day"] >= days.min())
+        chosen = lives.loc[sorted(silent.sort_values(kind="stable").index[:max_devices])]
     created = _created_on(known, zone, days)
     result = _cells(created, chosen, days, is_whole=per == "device")
     if per == "day":
@@ -123,7 +128,10 @@ def _in_days(lives: pd.DataFrame, modules: pd.DataFrame, zone: ZoneInfo) -> pd.D
     lives = lives.astype(keys).merge(purged.astype(keys), on=list(DEVICE), how="left")
     since = lives["completed"].fillna(lives["bound"])
     lives = lives.assign(_since=since).sort_values(["_since", *DEVICE], kind="stable")
-    days = {f"{name}_day": day_number(lives[name], zone) for name in ("bound", "as_of", "known")}
+    days = {
+        f"{name}_day": day_number(lives[name], zone)
+        for name in ("bound", "as_of", "known", "attempt")
+    }
     return lives[[*DEVICE, "device_label"]].assign(**days).reset_index(drop=True)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, rules
 from koodrive_nb.analysis.activities import per_bin
-from koodrive_nb.analysis.lanes import drawable, find_gaps, find_lanes, place
+from koodrive_nb.analysis.lanes import choose, drawable, find_gaps, find_lanes, place
 from koodrive_nb.analysis.states import classify
 from koodrive_nb.columns import STRING, TIME, UNKNOWN, categories
 from koodrive_nb.errors import InvalidParameterError
@@ -92,8 +92,9 @@ def timeline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
 
     `since` (an instant, or a duration before `until` or "now"; None: everything) and `until` (not
     included) bound the window, in `tz` where they name no zone; a backup counts when any part of it
-    lies inside. Lanes above `max_lanes` are left out, and the window starts later where more than
-    `max_marks` backups would be shown; both are told in `attrs`, which the chart prints.
+    lies inside. Lanes above `max_lanes` are left out, those first that have no record in the
+    window, and the window starts later where more than `max_marks` backups would be shown; both are
+    told in `attrs`, which the chart prints.
 
     Raises:
         InvalidParameterError: Columns are missing, or an argument is not what this takes.
@@ -148,7 +149,7 @@ def _marks(
     limits: tuple[int, int],
 ) -> tuple[pd.DataFrame, dict[str, object]]:
     max_lanes, max_marks = limits
-    chosen = lanes.head(max_lanes).reset_index(drop=True)
+    chosen = choose(lanes, max_lanes, window.since)
     chosen["lane"] = chosen.index
     on_lanes = _with_shown_until(drawable(frame, chosen))
     inside = _inside(on_lanes, window)

@@ -29,6 +29,7 @@ def find_lanes(frame: nw.LazyFrame[Any], devices: Any, as_of: object) -> pd.Data
             device_label=nw.col("device_label").max(),
             bound=nw.col("device_create_time").min(),
             first=created.min(),
+            last=created.max(),
             newest=nw.col("_point").max(),
             as_of=nw.col("as_of").max(),
             n=nw.len(),
@@ -47,6 +48,16 @@ def find_lanes(frame: nw.LazyFrame[Any], devices: Any, as_of: object) -> pd.Data
     return lanes.sort_values(
         ["unknown", "exposed_since", "user_id", "device_id"], kind="stable"
     ).reset_index(drop=True)
+
+
+def choose(lanes: pd.DataFrame, at_most: int, since: pd.Timestamp | None) -> pd.DataFrame:
+    """Choose the lanes to show, in their order; of too many, rather those with records.
+
+    In a large fleet the longest exposed devices are long gone, and nothing of them is in a window.
+    """
+    silent = lanes["first"].isna() if since is None else ~(lanes["last"] >= since)
+    kept = silent.sort_values(kind="stable").index[:at_most]
+    return lanes.loc[sorted(kept)].reset_index(drop=True)
 
 
 def drawable(frame: nw.LazyFrame[Any], chosen: pd.DataFrame) -> nw.LazyFrame[Any]:

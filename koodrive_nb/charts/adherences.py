@@ -162,7 +162,7 @@ def _grid(table: pd.DataFrame, about: Mapping[str, Any], zone: ZoneInfo) -> go.F
     hidden = (
         about.get("n_devices_not_shown", 0) + int(lanes.max() + 1 if len(lanes) else 0) - n_rows
     )
-    more = f"; {hidden:,} more devices, exposed for less long, not drawn" if hidden else ""
+    more = f"; {hidden:,} more devices not drawn ({theme.SILENT_FIRST})" if hidden else ""
     return theme.finish(
         figure,
         "Days on which each device completed a backup",

@@ -46,6 +46,7 @@ BAND = "#F5F7F9"
 FAINT = "#B6BEC6"
 GAP = "#C8862B"
 
+SILENT_FIRST = "first those without records in this window"
 LABEL_CHARACTERS = 32
 _IDENTIFIERS = {
     *("module", "state", "status", "stuck_reason", "os_family", "device_source"),

@@ -124,7 +124,8 @@ def _span(table: pd.DataFrame, about: Mapping[str, Any]) -> tuple[pd.Timestamp, 
 
 def _subtitle(about: Mapping[str, Any], n_backups: int, n_lanes: int) -> list[str]:
     left_out = about.get("n_lanes_left_out", 0)
-    lanes = theme.counted(n_lanes, "lane") + (f", {left_out:,} more not drawn" if left_out else "")
+    more = f", {left_out:,} more not drawn ({theme.SILENT_FIRST})" if left_out else ""
+    lanes = theme.counted(n_lanes, "lane") + more
     cut = about.get("n_marks_left_out", 0)
     gap_after_s = about.get("gap_after_s")
     return [

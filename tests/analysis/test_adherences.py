@@ -91,6 +91,16 @@ def test_the_devices_longest_without_a_completed_backup_come_first(make, bind):
     assert few.attrs["koodrive"]["n_devices_not_shown"] == 1
 
 
+def test_of_too_many_devices_those_without_records_in_the_window_are_left_out_first(make, bind):
+    records = make(
+        {"create_time": "2025-07-01T00:00Z"},
+        {"device_id": B, "create_time": "2025-12-16T00:00Z"},
+    )
+    devices = bind({A: LONG_AGO, B: LONG_AGO})
+    shown = [set(cells(records, devices, max_devices=most)["device_id"]) for most in (1, 2)]
+    assert shown == [{B}, {A, B}]
+
+
 def test_devices_without_a_known_binding_or_no_longer_bound_are_left_out_and_counted(make, bind):
     records = make({"device_id": "gone"}, {"device_id": A})
     table = days(records, bind({A: LONG_AGO}))

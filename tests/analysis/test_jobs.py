@@ -310,3 +310,16 @@ def test_devices_bound_after_as_of_are_not_there_yet(make):
 def test_devices_without_any_record_still_have_their_now(records, devices):
     about = lanes(records.head(0), devices=devices).attrs["koodrive"]
     assert about["as_of"] == "2025-12-17T08:30:00+00:00"
+
+
+def test_of_too_many_lanes_those_without_records_in_the_window_are_left_out_first(make):
+    frame = make(
+        {"device_id": "1", "create_time": "2025-06-01T00:00Z"},
+        {"device_id": "2", "create_time": "2025-12-10T00:00Z", "status_code": 0},
+        {"device_id": "3", "create_time": "2025-12-16T00:00Z"},
+    )
+    shown = [
+        list(dict.fromkeys(lanes(frame, since="14D", max_lanes=most)["device_id"]))
+        for most in (1, 2, 3)
+    ]
+    assert shown == [["2"], ["2", "3"], ["1", "2", "3"]]

@@ -109,7 +109,9 @@ def test_a_large_grid_has_no_glyphs_and_tells_what_it_leaves_out(fleet):
     assert grid.text is None
     assert len(grid.z) * len(grid.z[0]) <= 6_000
     n = len(fleet.devices) - len(grid.z)
-    assert f"{n} more devices, exposed for less long, not drawn" in subtitle(figure)
+    assert f"{n} more devices not drawn (first those without records in this window)" in subtitle(
+        figure
+    )
 
 
 def test_events_are_for_days_and_not_for_the_grid(records, devices):
