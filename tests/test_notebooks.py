@@ -56,7 +56,7 @@ def test_a_changed_number_colour_label_or_word_fails_its_cell_and_no_other(pytes
     )
     cell.outputs[0].text = cell.outputs[0].text.replace("devices", "device")
     nbformat.write(notebook, path)
-    outcome = pytester.runpytest_subprocess("notebooks", "-p", "no:cacheprovider")
+    outcome = pytester.runpytest_subprocess(f"notebooks/{path.name}", "-p", "no:cacheprovider")
     failed = {
         line.split("::Cell ")[1].split()[0]
         for line in outcome.outlines

@@ -52,3 +52,12 @@ def test_the_constraints_name_versions_and_nothing_else():
         lines = (ROOT / ".ci" / file).read_text(encoding="utf-8").splitlines()
         for line in lines:
             assert re.fullmatch(r"#.*|[A-Za-z0-9_.-]+==[0-9A-Za-z.]+", line), line
+
+
+def test_the_story_of_the_sandbox_has_the_numbers_that_its_notebook_computes():
+    stored = (ROOT / "notebooks" / "03_exposure.ipynb").read_text(encoding="utf-8")
+    told = re.search(r"(\d+)% of the backups of four weeks completed, yet (\d+)% of", stored)
+    sentence = (
+        rf"{told[1]} % of the backups of four weeks completed, and\s{told[2]} %\sof the devices"
+    )
+    assert re.search(sentence, README)

@@ -1,6 +1,6 @@
-"""Answer tables: what state the records are in, when each device backed up, what is wrong.
+"""Answer tables: who is exposed and why, what state the records are in, how backups went.
 
-Every function takes a pandas, Polars or DuckDB frame with the columns of
+Every function takes a pandas, Polars, DuckDB or Spark frame with the columns of
 `kd.schema("records")`. Tables come back as small pandas frames, with units in the column names.
 """
 

@@ -83,7 +83,7 @@ def lazy(records: Any, needed: Iterable[str]) -> nw.LazyFrame[Any]:
         frame: Any = nw.from_native(records)
     except TypeError:
         raise InvalidParameterError(
-            f"Pass records as a pandas, Polars or DuckDB frame, not "
+            f"Pass records as a pandas, Polars, DuckDB or Spark frame, not "
             f"{type(records).__name__}: client.records() gives one."
         ) from None
     schema = frame.collect_schema()
