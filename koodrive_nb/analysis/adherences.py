@@ -75,11 +75,8 @@ def adherence(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
     known = holdings.of_devices(frame)
     modules = holdings.per_module(known)
-    lives = holdings.per_device(modules).assign(is_bound=True)
-    if devices is not None:
-        lives = holdings.with_bound(
-            holdings.per_device(modules), holdings.bound_devices(devices, as_of)
-        )
+    listed = None if devices is None else holdings.bound_devices(devices, as_of)
+    lives = holdings.known_devices(modules, listed)
     start, end = arguments.window(since, until, zone.key, lives["as_of"].max())
     n_all = len(lives)
     lives = _in_days(lives[lives["is_bound"] & lives["bound"].notna()], modules, zone)

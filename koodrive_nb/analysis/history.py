@@ -70,12 +70,9 @@ def exposure_history(  # noqa: PLR0913 -- each is a question of its own, and key
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
     known = holdings.of_devices(frame)
     modules = holdings.per_module(known)
-    table = holdings.per_device(modules).assign(is_bound=True)
-    if devices is not None:
-        table = holdings.with_bound(
-            holdings.per_device(modules), holdings.bound_devices(devices, as_of)
-        )
-        table = table[table["is_bound"]]
+    listed = None if devices is None else holdings.bound_devices(devices, as_of)
+    table = holdings.known_devices(modules, listed)
+    table = table[table["is_bound"]]
     now = table["as_of"].min()
     start, end = arguments.window(since, until, zone.key, now if len(table) else None)
     horizon = holdings.complete_from(modules)

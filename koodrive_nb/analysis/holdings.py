@@ -179,6 +179,15 @@ def bound_devices(devices: Any, as_of: object) -> pd.DataFrame:
     return table.astype(dict.fromkeys(DEVICE, STRING)).reset_index(drop=True)
 
 
+def known_devices(modules: pd.DataFrame, listed: pd.DataFrame | None) -> pd.DataFrame:
+    """Give each device with what it holds: those with records, and those that are bound.
+
+    Adds `is_bound`, which is taken for granted where nobody knows.
+    """
+    table = per_device(modules)
+    return table.assign(is_bound=True) if listed is None else with_bound(table, listed)
+
+
 def with_bound(table: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
     """Join what devices hold with the list of bound devices, which has the newer description.
 

@@ -118,9 +118,7 @@ def protection_status(  # noqa: PLR0913 -- each is a question of its own, and ke
         table = _modules_of(expected, listed).merge(strikes, on=[*DEVICE, "module"], how="left")
         table = judged(table, goal)
     else:
-        table = holdings.per_device(modules).assign(is_bound=True)
-        if listed is not None:
-            table = holdings.with_bound(table.drop(columns="is_bound"), listed)
+        table = holdings.known_devices(modules, listed)
         worst = strikes.groupby(list(DEVICE), as_index=False)["stuck_in_a_row"].max()
         table = judged(table.merge(worst, on=list(DEVICE), how="left"), goal)
         table = _with_modules(table, modules, expected)

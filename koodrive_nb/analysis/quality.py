@@ -98,7 +98,7 @@ def records_behind(
     if rule == "coerced":
         raise InvalidParameterError("Which values were bent to fit is not kept, only their number.")
     names = frame.collect_schema().names()
-    frame = frame.filter(~_later(nw.col("as_of")))
+    frame = frame.filter(~rules.later(nw.col("as_of")))
     flags = quality_rules.record_flags()
     if rule in flags:
         return frame.filter(flags[rule])
@@ -133,7 +133,7 @@ def _known_then(records: Any, as_of: object) -> nw.LazyFrame[Any]:
         now = nw.when(now < limit).then(now).otherwise(limit)
     told = [name for name in ("source",) if name in names]
     frame = frame.select(*quality_rules.NEEDED, *told, _now=now)
-    later = _later(nw.col("_now"))
+    later = rules.later(nw.col("_now"))
     # To copy a million rows of pandas to leave out none takes longer than all the rest.
     if (
         quality_rules.in_pandas(frame) is None
@@ -141,12 +141,6 @@ def _known_then(records: Any, as_of: object) -> nw.LazyFrame[Any]:
     ):
         frame = frame.filter(~later)
     return quality_rules.with_duplicate(frame).with_columns(**quality_rules.record_flags())
-
-
-def _later(now: nw.Expr) -> nw.Expr:
-    """Tell what a past "now" could not know yet; a wrong clock's future stays in sight."""
-    created = nw.col("create_time")
-    return ((created > now) & (created <= nw.col("fetched_at"))).fill_null(value=False)
 
 
 def _counts(

@@ -129,6 +129,12 @@ def coded(frame: nw.LazyFrame[Any], *names: str) -> nw.LazyFrame[Any]:
     return nw.from_native(native.assign(**coded)).lazy()
 
 
+def later(now: nw.Expr) -> nw.Expr:
+    """Tell what a past "now" could not know yet; a wrong clock's future stays in sight."""
+    created = nw.col("create_time")
+    return ((created > now) & (created <= nw.col("fetched_at"))).fill_null(value=False)
+
+
 def same(column: str, value: Any) -> nw.Expr:
     """Tell where a column has a value; missing is the same as missing."""
     return nw.col(column).is_null() if pd.isna(value) else nw.col(column) == value

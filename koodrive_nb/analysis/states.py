@@ -220,7 +220,7 @@ def status_breakdown(
     frame = rules.lazy(rules.spelled(classified, keys), keys)
     zone = settings.display_zone(tz).key
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
-    counted = _counted(frame)
+    counted = frame.filter(~rules.later(nw.col("as_of")))
     if "module" in keys:
         counted = counted.with_columns(module=nw.col("module").cast(nw.String).fill_null(UNKNOWN))
     has_end = ~nw.col("end_time").is_null()
@@ -247,18 +247,11 @@ def status_breakdown(
     return table
 
 
-def _counted(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
-    """Leave out what a past "now" could not know yet; a wrong clock's future stays in sight."""
-    created = nw.col("create_time")
-    later = (created > nw.col("as_of")) & (created <= nw.col("fetched_at"))
-    return frame.filter(~later.fill_null(value=False))
-
-
 def records_behind(
     frame: nw.LazyFrame[Any], row: Mapping[str, Any], made: Mapping[str, Any]
 ) -> nw.LazyFrame[Any]:
     """Give the classified records that a row of `status_breakdown` counts."""
-    counted = _counted(frame)
+    counted = frame.filter(~rules.later(nw.col("as_of")))
     for key in made["by"]:
         is_mine = rules.same(key, row[key])
         if key == "module" and row[key] == UNKNOWN:
