@@ -197,7 +197,7 @@ def _draw_dots(figure: go.Figure, one: _Curve) -> None:
 
 
 def _is_apart(age_h: float, rpo_h: float) -> bool:
-    return age_h == rpo_h or max(age_h / rpo_h, rpo_h / age_h) > _APART
+    return max(age_h / rpo_h, rpo_h / age_h) > _APART
 
 
 def _line(age_h: float, *, is_rpo: bool) -> dict[str, Any]:
