@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _ROW_PX = 36
 _DENSE_ROW_PX = 19
 _GUTTER_PX = 172
+_BAR_ROWS = 0.76
 _ROWS = (*AGES, "never")
 _PARTS = {"protected": "within the RPO"} | {cause: word(cause) for cause in judgements.CAUSES}
 
@@ -48,7 +49,6 @@ def exposure(table: pd.DataFrame) -> go.Figure:
     row_px = _DENSE_ROW_PX if keys else _ROW_PX
     figure.update_layout(
         barmode="stack",
-        bargap=0.24,
         legend={"traceorder": "normal"},
         xaxis={
             "title": {"text": f"share of {judgements.things(about)} in scope"},
@@ -197,6 +197,8 @@ def _draw_bars(figure: go.Figure, groups: list[_Group], about: Mapping[str, Any]
                 showlegend=is_judged or not judging[True],
                 x=x,
                 y=y,
+                # Left to plotly, bars would be as high as the rows that are empty.
+                width=_BAR_ROWS,
                 marker=judgements.fill(part, is_judged=is_judged)
                 | {"line": {"color": "#FFFFFF", "width": 1}},
                 customdata=customdata,
