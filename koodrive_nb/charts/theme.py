@@ -6,6 +6,7 @@ import html
 import json
 import re
 import textwrap
+import unicodedata
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -54,6 +55,7 @@ _IDENTIFIERS = {
 }
 _BYTES_PER_CHARACTER = 3
 _SUBTITLE_CHARACTERS = 84
+_RIGHT_TO_LEFT = {"R", "AL", "AN"}
 _LINE_PX = 16
 
 # Ticks that are not seen keep the labels off the plot, and off each other in its corner.
@@ -102,7 +104,13 @@ def shown(text: object, limit: int = LABEL_CHARACTERS) -> str:
     line = one_line(text, limit)
     while len(json.dumps(_escaped(line))) > _BYTES_PER_CHARACTER * limit:
         line = f"{line[:-2]}…"
-    return _escaped(line)
+    return _isolated(_escaped(line))
+
+
+def _isolated(line: str) -> str:
+    # Numbers beside a name that is written from right to left would end up inside it.
+    is_mixed = any(unicodedata.bidirectional(letter) in _RIGHT_TO_LEFT for letter in line)
+    return f"\u2068{line}\u2069" if is_mixed else line
 
 
 def _escaped(line: str) -> str:
@@ -208,7 +216,7 @@ def wall(times: pd.Series[Any], zone: ZoneInfo) -> list[str | None]:
 
 def _balanced(sentence: str) -> list[str]:
     """Wrap a sentence into as few lines as it needs, of about the same length."""
-    sentence = re.sub(r"(\d) (d|h|min|s)\b", "\\1\u00a0\\2", sentence)
+    sentence = re.sub(r"(\d) (d|h|min|s|[A-Z][a-z]{2})\b", "\\1\u00a0\\2", sentence)
     lines = textwrap.wrap(sentence, _SUBTITLE_CHARACTERS, break_long_words=False)
     for width in range(_SUBTITLE_CHARACTERS - 1, 20, -1):
         narrower = textwrap.wrap(sentence, width, break_long_words=False)

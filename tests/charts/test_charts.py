@@ -25,7 +25,7 @@ def numbers(figure):
 
 
 def subtitle(figure):
-    return figure.layout.title.subtitle.text.replace("<br>", " ")
+    return figure.layout.title.subtitle.text.replace("<br>", " ").replace("\u00a0", " ")
 
 
 CHARTS = [
