@@ -101,6 +101,10 @@ def _tick(group: str, row: dict[str, Any]) -> str:
         if row[state]
     ]
     total = theme.counted(row["n"], "record")
+    words = ", ".join(named)
+    # A long line would leave little room for the bars.
+    if named and len(group) < len(words):
+        return f"<b>{group}</b>  {total}<br>{words}"
     return f"<b>{group}</b><br>{', '.join([total, *named])}"
 
 
