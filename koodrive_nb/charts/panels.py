@@ -82,7 +82,7 @@ def draw_groups(
     shown = groups[0][1] if groups else pd.DataFrame()
     figure.update_layout(
         xaxis=bottom_axis | axis.span(shown, unit, 9) | {"domain": _LEFT},
-        xaxis2=bottom_axis | paint | axis.span(shown, unit, 4) | {"domain": _RIGHT},
+        xaxis2=bottom_axis | paint | axis.span(shown, unit, 3) | {"domain": _RIGHT},
         annotations=notes,
         shapes=drawing.shapes,
     )
