@@ -21,7 +21,7 @@ _MOST = 20
 _LABEL_CHARACTERS = 24
 _LINE_PX = 15
 # Of the width of a plot in a narrow notebook, so that labels are apart in every other.
-_SHARE_PER_CHARACTER = 0.0125
+_SHARE_PER_CHARACTER = 0.02
 _COLOUR = "#6E40A8"
 _SHADE = "rgba(110,64,168,0.12)"
 
@@ -62,7 +62,7 @@ def draw(
     labels = _places(drawn, low, high)
     above = [note for note in figure.layout.annotations if (note.yref, note.y) == ("paper", 1)]
     # What is written above the plot already ends at its right edge.
-    taken: list[tuple[int, float, float]] = [(0, 0.7, 1.0)] if above else []
+    taken: list[tuple[int, float, float]] = [(0, 0.5, 1.0)] if above else []
     for event, (left, right, is_right) in labels:
         rise = 1 + max((level for level, *span in taken if _meet(span, (left, right))), default=-1)
         taken.append((rise, left, right))
