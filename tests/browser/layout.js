@@ -29,6 +29,12 @@ function misplaced() {
       if (meet(one.box, other.box)) found.push(`${one.words} lies over ${other.words}`);
     }
   });
+  for (const { words, node } of around) {
+    const turned = /rotate\((-?[\d.]+)/.exec(node.getAttribute("transform"));
+    if (node.closest("[class$=tick]") && turned && Number(turned[1]) !== 0) {
+      found.push(`${words} is not level`);
+    }
+  }
   const plots = [...figure.querySelectorAll("rect.nsewdrag")].map((p) => p.getBoundingClientRect());
   for (const legend of figure.querySelectorAll("g.legend rect.bg")) {
     const box = legend.getBoundingClientRect();

@@ -18,7 +18,7 @@ LAYOUT = Path(__file__).with_name("layout.js").read_text()
 HOSTILE = (
     '<img src=x onerror="window.hacked=1">',
     "\u202etxt.exe ملف صور العائلة",
-    "👩‍👩‍👧‍👦📱🧨 家庭的手机",
+    "家庭的手机 👩‍👩‍👧‍👦📱🧨",
     " " * 32,
     "<script>window.hacked=1</script>" + "W" * 218,
     "$\\href{javascript:window.hacked=1}{x}$",
