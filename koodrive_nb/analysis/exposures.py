@@ -58,7 +58,8 @@ def exposure(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     `protection_status`; those within the `rpo` have none.
 
     With kind "curve", the share of devices by age, at most 512 points a group: `age_h`, `n` at most
-    that old, `of`, `share`; the last point falls short of 1 by those that never completed one.
+    that old, `of`, `share`; the last point falls short of 1 by those that never completed one. A
+    group of which none did has one row, with `n` 0 and no age.
 
     `by` groups by columns of `protection_status` or of `devices`, such as os_family. Without
     `devices` nobody knows of those that never made a record: `n` of never and all shares are
@@ -173,6 +174,9 @@ def _curve(status: pd.DataFrame, *, is_known: bool) -> pd.DataFrame:
         }
     )
     table = table.drop_duplicates("age_h", keep="last").reset_index(drop=True)
+    if is_known and of and table.empty:
+        # Else nothing would tell of them.
+        table = pd.DataFrame({"age_h": [math.nan], "n": pd.array([0], dtype="Int64")})
     table["of"] = pd.array([of if is_known else None] * len(table), dtype="Int64")
     table["share"] = (table["n"] / of).astype("float64") if is_known and of else math.nan
     table["share"] = table["share"].astype("float64")

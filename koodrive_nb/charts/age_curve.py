@@ -140,9 +140,9 @@ def _curves(table: pd.DataFrame, about: Mapping[str, Any]) -> list[_Curve]:
     for name, part in named:
         known = part["of"].dropna()
         of = int(known.iloc[0]) if len(known) else None
-        if part.empty and about.get("devices_known"):
-            of = about.get("n_in_scope")
-        found.append(_Curve(name, part["age_h"].to_numpy(), part["n"].to_numpy("int64"), of))
+        with_age = part[part["age_h"].notna()]
+        ages, counts = with_age["age_h"].to_numpy(), with_age["n"].to_numpy("int64")
+        found.append(_Curve(name, ages, counts, of))
     return sorted(found, key=lambda one: -one.whole)
 
 
