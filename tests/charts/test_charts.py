@@ -322,3 +322,9 @@ def test_classified_records_may_be_filtered_in_any_way_before_they_are_drawn(rec
 def test_one_is_not_many(records):
     text = subtitle(kd.charts.timeline(records[records["device_id"].isna()]))
     assert text.startswith("1 backup on 1 lane, ")
+
+
+def test_a_name_written_from_right_to_left_keeps_the_numbers_beside_it_apart():
+    name = "هاتف أحمد"
+    assert theme.label(f"{name} ·5036") == f"\u2068{name}\u2069 ·5036"
+    assert theme.shown("nova 12") == "nova 12"

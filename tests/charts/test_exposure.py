@@ -285,6 +285,18 @@ def test_the_curve_rises_in_steps_to_those_that_ever_completed(records, devices)
     assert notes[-1].startswith("never: 2 (20 %)")
 
 
+def test_the_line_of_an_rpo_of_a_usual_age_is_drawn_and_named_once(records, devices):
+    figure = kd.charts.exposure(records, devices, kind="curve", rpo="7D")
+    named = [note.text for note in figure.layout.annotations if "7 d" in note.text]
+    assert named == ["RPO 7 d<br><b>70 %</b>"]
+    assert sum(shape.x0 == 168 for shape in figure.layout.shapes) == 1
+
+
+def test_a_bar_is_as_high_as_its_row_where_rows_beside_it_are_empty(records, devices):
+    figure = kd.charts.exposure(records, devices)
+    assert {bar.width for bar in figure.data} == {0.76}
+
+
 def test_the_curve_of_an_age_of_years_reaches_there(records, devices):
     old = records.assign(create_time=records["create_time"] - pd.Timedelta("730D"))
     figure = kd.charts.exposure(old, devices, kind="curve")
@@ -296,6 +308,14 @@ def test_a_line_close_to_the_objective_gives_way_to_it(records, devices):
     figure = kd.charts.exposure(records, devices, kind="curve", rpo="8D")
     words = [note.text.split("<br>")[0] for note in figure.layout.annotations[:-1]]
     assert words == ["1 d", "3 d", "30 d", "RPO 8 d"]
+
+
+def test_groups_of_which_no_device_ever_completed_count_in_both_kinds(records, devices):
+    titles = {
+        kd.charts.exposure(records, devices, by="device_label", kind=kind).layout.title.text
+        for kind in ("buckets", "curve")
+    }
+    assert titles == {"3 of 10 devices have no completed backup from the last 7 days"}
 
 
 def test_each_curve_has_its_own_dash_and_colour(fleet):
