@@ -21,6 +21,7 @@ def find_lanes(frame: nw.LazyFrame[Any], devices: Any, as_of: object) -> pd.Data
     created, completed = nw.col("create_time"), nw.col("state") == "completed"
     marked = frame.with_columns(
         _point=nw.when(completed & (created <= nw.col("as_of"))).then(created),
+        _seen=nw.when(created <= nw.col("as_of")).then(created),
         _undated=created.is_null().cast(nw.Int64),
         _later=(created > nw.col("as_of")).fill_null(value=False).cast(nw.Int64),
     )
@@ -29,7 +30,7 @@ def find_lanes(frame: nw.LazyFrame[Any], devices: Any, as_of: object) -> pd.Data
             device_label=nw.col("device_label").max(),
             bound=nw.col("device_create_time").min(),
             first=created.min(),
-            last=created.max(),
+            last=nw.col("_seen").max(),
             newest=nw.col("_point").max(),
             as_of=nw.col("as_of").max(),
             n=nw.len(),

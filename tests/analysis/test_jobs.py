@@ -315,6 +315,8 @@ def test_devices_without_any_record_still_have_their_now(records, devices):
 def test_of_too_many_lanes_those_without_records_in_the_window_are_left_out_first(make):
     frame = make(
         {"device_id": "1", "create_time": "2025-06-01T00:00Z"},
+        # A wrong clock puts nothing into the window.
+        {"device_id": "1", "create_time": "2025-12-18T00:00Z"},
         {"device_id": "2", "create_time": "2025-12-10T00:00Z", "status_code": 0},
         {"device_id": "3", "create_time": "2025-12-16T00:00Z"},
     )
