@@ -37,7 +37,7 @@ def exposure(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     records: Any,
     devices: Any = None,
     *,
-    by: str | Sequence[str] = (),
+    by: str | Sequence[str] | None = None,
     kind: str = "buckets",
     per: str = "device",
     rpo: Duration = "7D",
@@ -72,7 +72,7 @@ def exposure(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
         raise InvalidParameterError(f"kind= takes {', '.join(KINDS)}, not {kind!r}.")
     if per not in PERS[:2]:
         raise InvalidParameterError(f"per= takes device or module, not {per!r}.")
-    keys = arguments.keys(by, {*_RESULTS, *rules.CAUSES}) if len(by) else []
+    keys = [] if by is None or by == () else arguments.keys(by, {*_RESULTS, *rules.CAUSES})
     status = protection_status(
         records,
         devices,
@@ -92,16 +92,8 @@ def exposure(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
         )
     status["bucket"] = _buckets(status)
     is_known = bool(status.attrs[ATTRS]["devices_known"])
-    count = _curve if kind == "curve" else _counts
-    groups: Any = status.groupby(keys, dropna=False, observed=True) if keys else [((), status)]
-    parts = [
-        count(part, is_known=is_known).assign(**dict(zip(keys, values, strict=True)))
-        for values, part in groups
-    ]
-    nothing = count(status.head(0), is_known=is_known).head(0)
-    table = pd.concat(parts) if parts else nothing.assign(**dict.fromkeys(keys))
-    table = table[[*keys, *nothing.columns]].reset_index(drop=True)
-    table = table.astype({key: status[key].dtype for key in keys})
+    count = _curves if kind == "curve" else _counts
+    table = count(status, keys, is_known=is_known)
     about = status.attrs[ATTRS]
     in_scope = status["in_scope"]
     table.attrs[ATTRS] = about | {
@@ -135,31 +127,55 @@ def _buckets(status: pd.DataFrame) -> pd.Series[Any]:
     return buckets.where(status["state"] != "unbound", "unbound").astype(categories(BUCKETS))
 
 
-def _counts(status: pd.DataFrame, *, is_known: bool) -> pd.DataFrame:
+def _counts(status: pd.DataFrame, keys: list[str], *, is_known: bool) -> pd.DataFrame:
+    """Count all groups at once: there may be a thousand of them, a user each."""
+    groups = status.groupby(keys, dropna=False, observed=True) if keys else None
+    group = groups.ngroup().to_numpy() if groups is not None else np.zeros(len(status), dtype=int)
+    n_groups = groups.ngroups if groups is not None else 1
+    bucket = status["bucket"].cat.codes.to_numpy()
+    n = np.zeros((n_groups, len(BUCKETS)), dtype="int64")
+    np.add.at(n, (group, bucket), 1)
+    of = np.bincount(group, weights=status["in_scope"], minlength=n_groups).astype("int64")
     edges_h = [24.0 * days for days in _EDGES_D]
-    n = status["bucket"].value_counts(sort=False).reindex(list(BUCKETS)).to_numpy()
-    of = int(status["in_scope"].sum())
     table = pd.DataFrame(
         {
-            "bucket": pd.Series(list(BUCKETS), dtype=categories(BUCKETS)),
-            "age_from_h": [0.0, *edges_h, *[math.nan] * 3],
-            "age_to_h": [*edges_h, *[math.nan] * 4],
-            "n": pd.array(n, dtype="Int64"),
-            "of": pd.array([of] * len(BUCKETS), dtype="Int64"),
+            "bucket": pd.Categorical(list(BUCKETS) * n_groups, dtype=categories(BUCKETS)),
+            "age_from_h": [0.0, *edges_h, *[math.nan] * 3] * n_groups,
+            "age_to_h": [*edges_h, *[math.nan] * 4] * n_groups,
+            "n": pd.array(n.ravel(), dtype="Int64"),
+            "of": pd.array(of.repeat(len(BUCKETS)), dtype="Int64"),
         }
     )
-    judged = table["bucket"].isin([*AGES, "never"])
-    shares = n / of if of else np.full(len(n), math.nan)
-    table["share"] = pd.Series(shares).where(judged)
-    table["cumulative_share"] = table["share"].cumsum().where(table["bucket"].isin(AGES))
+    shares = np.divide(n, of[:, None], out=np.full(n.shape, math.nan), where=of[:, None] > 0)
+    in_scope = table["bucket"].isin([*AGES, "never"])
+    table["share"] = pd.Series(shares.ravel()).where(in_scope)
+    sums = pd.Series(shares.cumsum(axis=1).ravel())
+    table["cumulative_share"] = sums.where(table["bucket"].isin(AGES))
     for cause in rules.CAUSES:
-        of_cause = status.loc[status["cause"] == cause, "bucket"].value_counts(sort=False)
-        table[cause] = pd.array(of_cause.reindex(list(BUCKETS)).to_numpy(), dtype="Int64")
+        of_cause = np.zeros_like(n)
+        is_cause = (status["cause"] == cause).fillna(value=False).to_numpy(dtype=bool)
+        np.add.at(of_cause, (group[is_cause], bucket[is_cause]), 1)
+        table[cause] = pd.array(of_cause.ravel(), dtype="Int64")
     if not is_known:
         unknown = ["of", "share", "cumulative_share"]
         table[unknown] = table[unknown].mask(pd.Series([True] * len(table)))
         table.loc[table["bucket"] == "never", ["n", *rules.CAUSES]] = pd.NA
+    _, first = np.unique(group, return_index=True)
+    for place, key in enumerate(keys):
+        table.insert(place, key, status[key].array.take(first.repeat(len(BUCKETS))))
     return table
+
+
+def _curves(status: pd.DataFrame, keys: list[str], *, is_known: bool) -> pd.DataFrame:
+    groups: Any = status.groupby(keys, dropna=False, observed=True) if keys else [((), status)]
+    parts = [
+        _curve(part, is_known=is_known).assign(**dict(zip(keys, values, strict=True)))
+        for values, part in groups
+    ]
+    nothing = _curve(status.head(0), is_known=is_known)
+    table = pd.concat(parts) if parts else nothing.assign(**dict.fromkeys(keys))
+    table = table[[*keys, *nothing.columns]].reset_index(drop=True)
+    return table.astype({key: status[key].dtype for key in keys})
 
 
 def _curve(status: pd.DataFrame, *, is_known: bool) -> pd.DataFrame:
