@@ -9,22 +9,19 @@ sandbox runs in a process of its own.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.json
 import requests
+from measuring import alternate, machine, timed
 
 import koodrive_nb as kd
 from koodrive_nb import decode, envelope
@@ -70,26 +67,6 @@ def sandbox(latency_s):
             yield process.stdout.readline().split()
         finally:
             process.kill()
-
-
-def alternate(runs, *sides):
-    """Run the sides in turn and give the median of what each returns."""
-    results = [[] for _ in sides]
-    for _ in range(runs):
-        for side, result in zip(sides, results, strict=True):
-            result.append(side())
-    return [statistics.median(result) for result in results]
-
-
-def timed(work):
-    """Give a side that returns the seconds that the work took."""
-
-    def run():
-        started = time.perf_counter()
-        work()
-        return time.perf_counter() - started
-
-    return run
 
 
 def decoding(runs, rows):
@@ -224,21 +201,6 @@ def stamp():
     return f"{datetime.now(UTC) - timedelta(seconds=5):%Y%m%dT%H%M%SZ}"
 
 
-def machine():
-    """Describe what this ran on."""
-    cpu = platform.processor() or platform.machine()
-    described = Path("/proc/cpuinfo")
-    if described.exists():
-        lines = described.read_text(encoding="utf-8").splitlines()
-        cpu = next(
-            (line.partition(": ")[2] for line in lines if line.startswith("model name")), cpu
-        )
-    versions = [
-        f"{name} {importlib.metadata.version(name)}" for name in ("requests", "pandas", "pyarrow")
-    ]
-    return f"{os.cpu_count()} x {cpu}, Python {platform.python_version()}, {', '.join(versions)}"
-
-
 def main(arguments=None):
     """Measure everything and print the table."""
     parser = argparse.ArgumentParser(description="Measure fetching beside the obvious ways.")
@@ -270,7 +232,7 @@ def main(arguments=None):
                 flush=True,
             )
     kind = "one run each" if is_quick else f"median of {runs} alternating runs"
-    print(f"\n{machine()}; {kind}.")
+    print(f"\n{machine('requests', 'pandas', 'pyarrow')}; {kind}.")
 
 
 if __name__ == "__main__":
