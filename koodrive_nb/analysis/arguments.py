@@ -30,7 +30,7 @@ def instant(value: object, name: str, zone: str = "UTC") -> pd.Timestamp:
     """
     stamp: Any = None
     # pandas reads a bare number as nanoseconds since 1970, and some words as what a clock says.
-    if not isinstance(value, Number) and value not in {"now", "today"}:
+    if not isinstance(value, Number) and not (isinstance(value, str) and value in {"now", "today"}):
         given: Any = value
         try:
             stamp = pd.Timestamp(given)

@@ -51,11 +51,11 @@ def exposure(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     """Count devices by the age of their newest completed backup, and by why there is none newer.
 
     With kind "buckets", one row per bucket, also where it is empty: `bucket` ("<=1 d" to ">90 d",
-    never: none completed; new: bound for less than `grace`; unbound: not among `devices`; the last
-    two are out of scope), `age_from_h` (not included) and `age_to_h` (hours), `n` devices, `of`
-    (those in scope), `share` of them, `cumulative_share` (those at most as old as the bucket: its
-    complement would lose more than that), and how many of the `n` have which cause, as in
-    `protection_status`; those within the `rpo` have none.
+    never: none completed; new: bound for less than `grace`, whatever it completed; unbound: not
+    among `devices`; the last two are out of scope), `age_from_h` (not included) and `age_to_h`
+    (hours), `n` devices, `of` (those in scope), `share` of them, `cumulative_share` (those at most
+    as old as the bucket: its complement would lose more than that), and how many of the `n` have
+    which cause, as in `protection_status`; those within the `rpo` have none.
 
     With kind "curve", the share of devices by age, at most 512 points a group: `age_h`, `n` at most
     that old, `of`, `share`; the last point falls short of 1 by those that never completed one. A

@@ -240,7 +240,7 @@ def _until(spans: tuple[Numbers, Numbers], instants: Numbers) -> Numbers:
 def _elapsed(times: Numbers, instants: Numbers) -> Numbers:
     n = np.searchsorted(times, instants, side="right").astype("int64")
     # Counted from near by: sums of milliseconds since 1970 outgrow 64 bits at 5 million devices.
-    base = instants[:1]
-    sums = np.concatenate([base * 0, np.cumsum(times - base)])
+    base = instants[0] if len(instants) else 0
+    sums = np.concatenate([[0], np.cumsum(times - base)])
     result: Numbers = n * (instants - base) - sums[n]
     return result

@@ -5,6 +5,7 @@ The first step of every table about exposure: it runs on the engine, and what it
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
@@ -24,6 +25,7 @@ _DESCRIBED = ("device_label", "os_family")
 _MODULE = (*DEVICE, "module_code")
 _SUMS = ("n", "n_completed", "n_deleting")
 _NEEDED_OF_DEVICES = (*DEVICE, "device_name", "device_create_time", "fetched_at")
+_CLOCKS_DIFFER = timedelta(minutes=5)
 _SCHEMA = {column.name for column in columns("devices")}
 _LISTED = {*DEVICE, *_DESCRIBED, "bound", "as_of"}
 # What tables about devices call their own columns.
@@ -46,15 +48,16 @@ _TAKEN = _LISTED | {
 def placed(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     """Add `_at`, when a record began as far as its "now" can know, and what became of it.
 
-    What was created after a past "now" has no place; a creation after the fetch itself is a wrong
-    clock, and counts as now.
+    What was created after a past "now" has no place, nor what claims to be created after the fetch
+    itself: a wrong clock would make its device look protected for ever. Up to five minutes are
+    taken for clocks that differ, and count as now.
     """
     created, now, state = nw.col("create_time"), nw.col("as_of"), nw.col("state")
     deleting, has_end = state == "to_be_deleted", ~nw.col("end_time").is_null()
     return frame.with_columns(
         _at=nw.when(created <= now)
         .then(created)
-        .when((created > now) & (now >= nw.col("fetched_at")))
+        .when((created <= now + _CLOCKS_DIFFER) & (now >= nw.col("fetched_at")))
         .then(now),
         _held=state == "completed",
         _gone=deleting & has_end,
@@ -174,6 +177,9 @@ def bound_devices(devices: Any, as_of: object) -> pd.DataFrame:
         limit = arguments.instant(as_of, "as_of")
         table = table[~(table["device_create_time"] > limit)]
         table["fetched_at"] = table["fetched_at"].where(table["fetched_at"] < limit, limit)
+    # A binding in the future would keep a device out of scope for ever: it is not known.
+    bound = table["device_create_time"]
+    table["device_create_time"] = bound.mask(bound > table["fetched_at"] + _CLOCKS_DIFFER)
     table = label_devices(table).drop(columns=["device_name", "device_os"])
     table = table.rename(columns={"device_create_time": "bound", "fetched_at": "as_of"})
     return table.astype(dict.fromkeys(DEVICE, STRING)).reset_index(drop=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import narwhals as nw
 import numpy as np
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
+from koodrive_nb.columns import STRING
 
 
 def device_label() -> nw.Expr:
@@ -45,11 +45,14 @@ def os_family() -> nw.Expr:
 
 def label_devices(devices: pd.DataFrame) -> pd.DataFrame:
     """Add to devices what to call them and the family of their system."""
-    return (
-        nw.from_native(devices)
-        .with_columns(device_label=device_label(), os_family=os_family())
-        .to_native()
+    # Systems are few, however many the devices.
+    places, texts = pd.factorize(devices["device_os"], use_na_sentinel=False)
+    systems = nw.from_native(pd.DataFrame({"device_os": pd.Series(list(texts), dtype=STRING)}))
+    families = systems.select(os_family()).to_native().iloc[:, 0]
+    labelled: pd.DataFrame = (
+        nw.from_native(devices).with_columns(device_label=device_label()).to_native()
     )
+    return labelled.assign(os_family=families.array.take(places))
 
 
 def devices_of(records: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
@@ -58,6 +61,8 @@ def devices_of(records: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray[Any, Any
     Text for each of a million records would cost more than all other analysis of them.
     """
     told = ["device_id", "device_name", "device_os"]
-    places = records.groupby(told, sort=False, dropna=False, observed=True).ngroup().to_numpy()
+    # Without its index, whose levels may be named as columns are.
+    plain = records[told].reset_index(drop=True)
+    places = plain.groupby(told, sort=False, dropna=False, observed=True).ngroup().to_numpy()
     _, first = np.unique(places, return_index=True)
-    return label_devices(records[told].iloc[first]), places
+    return label_devices(plain.iloc[first]), places

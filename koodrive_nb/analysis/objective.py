@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+_MOST_SLACK = 100
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """How old a newest completed backup may be, and which devices are too young to be judged."""
@@ -30,9 +33,13 @@ class Objective:
         Raises:
             InvalidParameterError: One is no duration, or `slack` no number from 1.
         """
-        if isinstance(slack, bool) or not isinstance(slack, int | float) or not slack >= 1:
+        if (
+            isinstance(slack, bool)
+            or not isinstance(slack, int | float)
+            or not 1 <= slack <= _MOST_SLACK
+        ):
             raise InvalidParameterError(
-                f"slack= takes a number from 1, such as 1.5, not {slack!r}."
+                f"slack= takes a number from 1 to {_MOST_SLACK}, such as 1.5, not {slack!r}."
             )
         return cls(arguments.duration(rpo, "rpo"), arguments.duration(grace, "grace"), float(slack))
 

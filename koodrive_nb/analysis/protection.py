@@ -84,6 +84,9 @@ def protection_status(  # noqa: PLR0913 -- each is a question of its own, and ke
     no_attempt (none since), never_attempted (none ever), only_deleted_copies (there was a newer
     copy, which waits for deletion), new.
 
+    Statuses are those of now: at a past `as_of`, a copy that waits for deletion today counts as
+    deleting, while `exposure_history` counts it as the copy that it was.
+
     `rpo_age_h` is the age of the newest completed backup in hours, from its creation to the row's
     `as_of` (missing: none completed); `stuck_in_a_row` counts stuck attempts since the newest
     completed one, of the worst module, and is a lower bound, since attempts are purged;

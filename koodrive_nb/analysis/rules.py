@@ -37,6 +37,7 @@ _PANDAS = dict.fromkeys((pa.string(), pa.large_string(), pa.string_view()), STRI
 }
 _KINDS = {column.name: column.kind for column in columns("records")}
 _AT_LEAST = pd.Timedelta("1h")
+_AT_MOST = pd.Timedelta("7D")
 _FEW_COMPLETED = pd.Timedelta("24h")
 _ENOUGH_COMPLETED = 30
 _TIMES_P99 = 3
@@ -79,6 +80,9 @@ def lazy(records: Any, needed: Iterable[str]) -> nw.LazyFrame[Any]:
     Raises:
         InvalidParameterError: It is no frame, or columns are missing or have lost their type.
     """
+    if isinstance(records, pd.DataFrame) and set(records.index.names) & set(records.columns):
+        # pandas would not know which of two things of one name is meant.
+        records = records.reset_index(drop=True)
     try:
         frame: Any = nw.from_native(records)
     except TypeError:
@@ -173,7 +177,7 @@ def stuck_limits(durations: pd.DataFrame, stuck_after: StuckAfter) -> dict[str, 
     """Give for each module the seconds after which an open backup counts as stuck.
 
     "auto": three times the 99th percentile of the module's completed durations (`durations` has
-    `module`, `n`, `p99_s`), at least an hour; 24 hours below 30 completed backups.
+    `module`, `n`, `p99_s`), at least an hour and at most a week; 24 hours below 30 of them.
 
     Raises:
         InvalidParameterError: `stuck_after` is no duration, or names an unknown module.
@@ -186,7 +190,9 @@ def stuck_limits(durations: pd.DataFrame, stuck_after: StuckAfter) -> dict[str, 
         durations["module"], durations["n"], durations["p99_s"], strict=True
     ):
         if n >= _ENOUGH_COMPLETED:
-            limits[str(module)] = max(_AT_LEAST.total_seconds(), _TIMES_P99 * float(p99_s))
+            limit_s = max(_AT_LEAST.total_seconds(), _TIMES_P99 * float(p99_s))
+            # A device whose clock is wrong by years must not switch the rule off for all others.
+            limits[str(module)] = min(_AT_MOST.total_seconds(), limit_s)
     for module, value in stuck_after.items() if isinstance(stuck_after, Mapping) else ():
         if module not in MODULE_LABELS:
             raise InvalidParameterError(

@@ -61,7 +61,7 @@ def classify(
     `stuck_after_s`), `stuck_after_s` (seconds), `device_label` (name and last four digits of the
     id), `os_family`, and `as_of`, the row's "now": its `fetched_at`, or the given `as_of` if that
     is earlier. `stuck_after` is a duration such as "6h", one for each module, or "auto": three
-    times the 99th percentile of completed durations, at least 1 h; 24 h below 30 of them.
+    times the 99th percentile of completed durations, from 1 h to 7 d; 24 h below 30.
 
     Stuck is an inference: the API has no failed status, and a lock that a client no longer renews
     expires after ten minutes. A frame that has a `state` comes back as it is, so that a filter can

@@ -115,7 +115,7 @@ def _isolated(line: str) -> str:
 
 def _escaped(line: str) -> str:
     # plotly reads no entity for quotes, and has no attribute that one could end.
-    return html.escape(line, quote=False).replace("$", "&#36;")
+    return html.escape(line, quote=False).replace("$", "&#36;").replace("%{", "%&#123;")
 
 
 def counted(n: int, thing: str) -> str:

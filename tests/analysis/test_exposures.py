@@ -146,6 +146,7 @@ def test_no_records_are_no_error_and_keep_their_types(make, bind):
         ({"kind": "pie"}, "kind= takes buckets, curve"),
         ({"per": "user"}, "per= takes device or module"),
         ({"by": "bucket"}, "by= takes one or more different columns"),
+        ({"by": 5}, "by= takes one or more different columns"),
         ({"rpo": "-1D"}, "rpo= takes a positive duration"),
     ],
 )

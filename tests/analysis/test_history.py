@@ -27,7 +27,7 @@ def lives(records, devices, as_of=None):
             (mine["state"] == "to_be_deleted") & mine["end_time"].notna()
         )
         now = mine["as_of"].max() if len(mine) else device.fetched_at
-        points = sorted(min(at, now) for at in mine.loc[had, "create_time"])
+        points = sorted(at for at in mine.loc[had, "create_time"] if at <= now)
         found.append((device.device_create_time + GRACE, now, points))
     return found
 
@@ -142,6 +142,8 @@ def test_nothing_to_tell_is_no_error_and_keeps_its_types(make, bind):
     assert len(empty) == 0
     assert history(nothing, bind({A: LONG_AGO}))["never"].iloc[-1] == 1
     assert len(history(make({}), bind({A: LONG_AGO}), since="2026-01-01")) == 0
+    records = make({}, {"create_time": "2025-11-01T00:00Z"})
+    assert len(history(records, bind({A: LONG_AGO}), since="2026-01-01")) == 0
 
 
 def test_a_wrong_clock_does_not_stretch_it(make, bind):

@@ -94,12 +94,23 @@ def test_without_devices_those_with_records_are_told_and_attrs_say_so(make):
     assert (about["devices_known"], about["n_unplaced"]) == (False, 1)
 
 
-def test_age_is_from_creation_to_now_and_a_wrong_clock_makes_it_zero(make, bind):
+def test_age_is_from_creation_to_now(make, bind):
     devices = bind({A: LONG_AGO})
     assert one(make(done("2025-12-16T08:30Z")), devices)["rpo_age_h"] == 24
     # Completed without an end still counts, and one that ended before it began too.
     assert one(make({"create_time": "2025-12-16T08:30Z"}), devices)["rpo_age_h"] == 24
-    assert one(make(done("2025-12-18T08:30Z")), devices)["rpo_age_h"] == 0
+    # Clocks differ by a few minutes.
+    assert one(make(done("2025-12-17T08:35Z")), devices)["rpo_age_h"] == 0
+
+
+def test_a_wrong_clock_protects_nobody(make, bind):
+    old, future = done("2025-12-01T08:30Z"), done("2199-01-01T00:00Z")
+    table = status(make(old, future), bind({A: LONG_AGO}))
+    row = table.iloc[0]
+    assert (row["state"], row["rpo_age_h"], row["n"]) == ("outdated", 16 * 24, 1)
+    assert table.attrs["koodrive"]["n_unplaced"] == 1
+    late = one(make(old), bind({A: "2199-01-01T00:00Z"}))
+    assert (late["state"], late["in_scope"]) == ("outdated", True)
 
 
 def test_a_past_now_knows_nothing_of_what_came_later(make, bind):
@@ -205,19 +216,21 @@ def test_devices_may_come_from_another_engine_too(dirty):
 def test_states_sum_to_the_devices_and_each_is_what_its_records_say(dirty, seed):
     records, devices = dirty(seed)
     table = status(records, devices).set_index(["user_id", "device_id"])
-    known = records.dropna(subset=["device_id", "create_time"])
+    in_time = records["create_time"] <= records["fetched_at"]
+    known = records[in_time].dropna(subset=["device_id", "create_time"])
     ids = set(zip(known["user_id"], known["device_id"], strict=True))
     ids |= set(zip(devices["user_id"], devices["device_id"], strict=True))
     assert set(table.index) == ids
     classified = kd.analysis.classify(records)
     for key, row in table.iterrows():
         mine = classified[(classified["user_id"] == key[0]) & (classified["device_id"] == key[1])]
-        assert row["n"] == mine["create_time"].notna().sum()
+        mine = mine[mine["create_time"] <= mine["fetched_at"]]
+        assert row["n"] == len(mine)
         copies = mine.loc[mine["state"] == "completed", "create_time"].dropna()
         assert row["n_completed"] == len(copies)
         if len(copies):
-            newest = min(copies.max(), row["as_of"])
-            assert row["rpo_age_h"] == pytest.approx((row["as_of"] - newest).total_seconds() / 3600)
+            age = row["as_of"] - copies.max()
+            assert row["rpo_age_h"] == pytest.approx(age.total_seconds() / 3600)
         else:
             assert pd.isna(row["rpo_age_h"])
 
@@ -238,6 +251,7 @@ def test_no_records_and_no_devices_are_no_error(make, bind):
         ({"rpo": "7"}, "rpo= takes a positive duration"),
         ({"grace": 7}, "grace= takes a positive duration"),
         ({"slack": 0.5}, "slack= takes a number from 1"),
+        ({"slack": float("inf")}, "slack= takes a number from 1 to 100"),
         ({"slack": "1.5"}, "slack= takes a number from 1"),
         ({"devices": [1]}, "Pass records as a pandas"),
         ({"configs": pd.DataFrame({"x": [1]})}, "lacks the column"),

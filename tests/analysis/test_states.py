@@ -119,6 +119,26 @@ def test_the_automatic_limit_is_three_times_p99_of_completed_durations(make, sec
     assert set(frame["stuck_after_s"]) == {limit_s}
 
 
+def test_wrong_clocks_do_not_switch_the_automatic_limit_off(make):
+    rows = [
+        {
+            "device_id": str(number),
+            "create_time": "1970-01-01T00:00Z",
+            "end_time": "2025-12-01T00:00Z",
+        }
+        for number in range(60)
+    ]
+    frame = kd.analysis.classify(make(*rows))
+    assert set(frame["stuck_after_s"]) == {7 * 86_400}
+
+
+def test_an_index_that_is_named_as_a_column_is_no_trouble(records):
+    named = records.set_index(["record_id", "device_id"], drop=False)
+    table = kd.analysis.status_breakdown(named)
+    assert table["n"].tolist() == kd.analysis.status_breakdown(records)["n"].tolist()
+    assert len(kd.analysis.timeline(named)) == len(kd.analysis.timeline(records))
+
+
 def test_with_as_of_the_earlier_of_both_is_a_rows_now(make):
     frame = make({"fetched_at": "2025-12-10T00:00Z"}, {"fetched_at": "2025-12-12T00:00Z"})
     now = kd.analysis.classify(frame, as_of="2025-12-11T00:00Z")["as_of"]

@@ -302,6 +302,12 @@ def test_blank_names_and_undated_records_are_told(records, make_hostile):
         assert "Left out: 2 without a creation time." in text
 
 
+def test_a_name_is_no_template_of_a_tooltip(make_hostile):
+    assert "%{" not in theme.shown("%{customdata[0]}")
+    figure = kd.charts.status_breakdown(make_hostile("%{y}"), by="device_name")
+    assert "%&#123;y}" in figure.layout.yaxis.ticktext[0]
+
+
 def test_quotes_are_shown_as_quotes(make_hostile):
     figure = kd.charts.timeline(make_hostile('Ann\'s "phone"'))
     assert figure.layout.yaxis.ticktext[0].startswith('<b>Ann\'s "phone" ·')
