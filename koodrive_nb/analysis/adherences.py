@@ -12,7 +12,7 @@ from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, holdings, rules
 from koodrive_nb.analysis.holdings import DEVICE
 from koodrive_nb.analysis.states import classify
-from koodrive_nb.analysis.zones import DAY_MS, bin_starts, epoch_ms, local_bin, walls
+from koodrive_nb.analysis.zones import DAY_MS, bin_starts, check_session, epoch_ms, local_bin, walls
 from koodrive_nb.columns import STRING, categories
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
@@ -72,6 +72,7 @@ def adherence(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     zone = settings.display_zone(tz)
     classified = classify(records, as_of=as_of, stuck_after=stuck_after)
     frame = rules.lazy(classified, holdings.NEEDED)
+    check_session(frame)
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
     known = holdings.of_devices(frame)
     modules = holdings.per_module(known)

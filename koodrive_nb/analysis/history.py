@@ -13,7 +13,7 @@ from koodrive_nb.analysis import arguments, holdings, rules
 from koodrive_nb.analysis.holdings import DEVICE
 from koodrive_nb.analysis.objective import Objective
 from koodrive_nb.analysis.states import classify
-from koodrive_nb.analysis.zones import epoch_ms
+from koodrive_nb.analysis.zones import check_session, epoch_ms
 from koodrive_nb.columns import STRING, TIME
 from koodrive_nb.streams import ATTRS
 
@@ -67,6 +67,7 @@ def exposure_history(  # noqa: PLR0913 -- each is a question of its own, and key
     zone = settings.display_zone(tz)
     classified = classify(records, as_of=as_of, stuck_after=stuck_after)
     frame = rules.lazy(classified, holdings.NEEDED)
+    check_session(frame)
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
     known = holdings.of_devices(frame)
     modules = holdings.per_module(known)

@@ -1,4 +1,6 @@
+import duckdb
 import pandas as pd
+import polars as pl
 import pytest
 
 import koodrive_nb as kd
@@ -148,3 +150,12 @@ def test_nothing_to_tell_is_no_error_and_keeps_its_types(make, bind):
 def test_a_bad_argument_is_refused_with_what_it_takes(make, options, says):
     with pytest.raises(kd.InvalidParameterError, match=says):
         days(make({}), **options)
+
+
+@pytest.mark.parametrize("ask", [kd.analysis.adherence, kd.analysis.exposure_history])
+def test_an_engine_whose_session_is_not_in_utc_is_refused_with_the_mend(make, bind, ask):
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'Asia/Shanghai'")
+    connection.register("records", pl.from_pandas(make({})).to_arrow())
+    with pytest.raises(kd.ConfigurationError, match="SET TimeZone = 'UTC'"):
+        ask(connection.table("records"), bind({A: LONG_AGO}))
