@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from koodrive_nb import analysis, charts, fleet, sandbox
+    from koodrive_nb import analysis, charts, fleet, forms, sandbox
     from koodrive_nb.auth import AppAuth, TokenAuth
     from koodrive_nb.client import Client
     from koodrive_nb.columns import schema
@@ -52,6 +52,7 @@ __all__ = [
     "charts",
     "connect",
     "fleet",
+    "forms",
     "ledger",
     "sandbox",
     "schema",
@@ -65,7 +66,7 @@ _HOMES = {
     "schema": "columns",
     "ledger": "streams",
 }
-_PACKAGES = {"analysis", "charts", "fleet", "sandbox"}
+_PACKAGES = {"analysis", "charts", "fleet", "forms", "sandbox"}
 
 
 def __getattr__(name: str) -> object:

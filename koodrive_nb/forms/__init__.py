@@ -1,0 +1,4 @@
+"""Forms for exploring records without writing code, which show the code that gives the same.
+
+Every form works without a front end too: values that are set from code do what a hand would do.
+"""

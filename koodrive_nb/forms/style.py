@@ -1,0 +1,61 @@
+"""How forms look: with the colours of JupyterLab, so that they are light or dark with it."""
+
+from __future__ import annotations
+
+STYLE = """<style>
+.koodrive-form {
+  --kd-ink: var(--jp-ui-font-color1, #24292f);
+  --kd-quiet: var(--jp-ui-font-color2, #57606a);
+  --kd-paper: var(--jp-layout-color1, #fff);
+  --kd-band: var(--jp-layout-color2, #f5f7f9);
+  --kd-line: var(--jp-border-color2, #d0d7de);
+  --kd-accent: var(--jp-brand-color1, #1967c0);
+  container-type: inline-size;
+  color: var(--kd-ink);
+  padding: 4px 2px;
+  overflow: visible;
+}
+.koodrive-form .widget-html-content { line-height: 1.45; font-size: 13px; overflow-wrap: anywhere; }
+.koodrive-form .widget-html { max-width: 100%; }
+.koodrive-form .koodrive-row { flex-flow: row wrap; gap: 4px 10px; align-items: flex-end; }
+.koodrive-form .koodrive-field > .widget-html { min-height: 0; }
+.koodrive-form .koodrive-notice { padding: 2px 8px; border-left: 3px solid var(--kd-line); }
+.koodrive-form .koodrive-notice.koodrive-done { border-color: #2e8555; }
+.koodrive-form .koodrive-notice.koodrive-warning { border-color: #c8862b; }
+.koodrive-form .koodrive-notice.koodrive-error { border-color: #bc492f; font-weight: 600; }
+.koodrive-form .koodrive-quiet { color: var(--kd-quiet); }
+.koodrive-form button:focus-visible, .koodrive-form input:focus-visible,
+.koodrive-form select:focus-visible, .koodrive-form textarea:focus-visible,
+.koodrive-form summary:focus-visible, .koodrive-form .koodrive-scroll:focus-visible {
+  outline: 2px solid var(--kd-accent); outline-offset: 1px;
+}
+.koodrive-form .koodrive-scroll { overflow-x: auto; max-width: 100%; }
+.koodrive-form .koodrive-scroll table {
+  border-collapse: collapse; font-size: 12.5px; color: var(--kd-ink);
+  font-variant-numeric: tabular-nums;
+}
+.koodrive-form .koodrive-scroll caption {
+  text-align: left; padding: 2px 8px; font-weight: 600; caption-side: top;
+}
+.koodrive-form .koodrive-scroll th, .koodrive-form .koodrive-scroll td {
+  text-align: left; padding: 3px 10px 3px 8px; border-bottom: 1px solid var(--kd-line);
+  white-space: nowrap; vertical-align: top;
+}
+.koodrive-form .koodrive-scroll th { color: var(--kd-quiet); font-weight: 600; }
+.koodrive-form .koodrive-scroll tbody tr:nth-child(even) { background: var(--kd-band); }
+.koodrive-form .koodrive-number { text-align: right; }
+.koodrive-form .koodrive-mark {
+  display: inline-block; width: 9px; height: 9px; margin-right: 6px; border-radius: 2px;
+}
+.koodrive-form .koodrive-code code {
+  display: block; padding: 6px 8px; background: var(--kd-band); border: 1px solid var(--kd-line);
+  border-radius: 4px; font-family: var(--jp-code-font-family, monospace); font-size: 12.5px;
+  white-space: pre-wrap; user-select: all; color: var(--kd-ink);
+}
+.koodrive-form .koodrive-plot { border-radius: 4px; overflow: hidden; background: #fff; }
+.koodrive-form .koodrive-beside { display: flex; flex-flow: row nowrap; gap: 10px; width: 100%; }
+.koodrive-form .koodrive-beside > * { flex: 1 1 0; min-width: 0; }
+@container (max-width: 999px) {
+  .koodrive-form .koodrive-beside { flex-flow: column nowrap; }
+}
+</style>"""
