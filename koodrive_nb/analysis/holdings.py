@@ -24,7 +24,7 @@ NEEDED = ("device_create_time", "module_code")
 _DESCRIBED = ("device_label", "os_family")
 _MODULE = (*DEVICE, "module_code")
 _SUMS = ("n", "n_completed", "n_deleting")
-_NEEDED_OF_DEVICES = (*DEVICE, "device_name", "device_create_time", "fetched_at")
+NEEDED_OF_DEVICES = (*DEVICE, "device_name", "device_create_time", "fetched_at")
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _SCHEMA = {column.name for column in columns("devices")}
 _LISTED = {*DEVICE, *_DESCRIBED, "bound", "as_of"}
@@ -160,7 +160,7 @@ def bound_devices(devices: Any, as_of: object) -> pd.DataFrame:
     Raises:
         InvalidParameterError: Columns are missing, or have names that are taken.
     """
-    frame = rules.lazy(devices, _NEEDED_OF_DEVICES)
+    frame = rules.lazy(devices, NEEDED_OF_DEVICES, "devices")
     names = frame.collect_schema().names()
     others = [name for name in names if name not in _SCHEMA]
     taken = sorted(set(others) & _TAKEN)
@@ -170,7 +170,7 @@ def bound_devices(devices: Any, as_of: object) -> pd.DataFrame:
         )
     if "device_os" not in names:
         frame = frame.with_columns(device_os=nw.lit(None, dtype=nw.String))
-    told = (*_NEEDED_OF_DEVICES, "device_os", *others)
+    told = (*NEEDED_OF_DEVICES, "device_os", *others)
     table = rules.collect(frame.select(*told)).sort_values("fetched_at")
     table = table.drop_duplicates(list(DEVICE), keep="last")
     if as_of is not None:

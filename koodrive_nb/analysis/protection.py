@@ -29,6 +29,7 @@ PERS = ("device", "module", "user")
 _EXPECTED_WITHIN = pd.Timedelta("90D")
 _SWITCH = "auto_backup"
 _SWITCHED_ON = ("on", "true", "1", "yes", "enabled")
+_RPO, _GRACE, _SLACK = "7D", "7D", 1.5
 _JUDGED_BAD = ("never", "deleting", "outdated", "late")
 
 _COLUMNS: dict[str, Any] = {
@@ -62,9 +63,9 @@ def protection_status(  # noqa: PLR0913 -- each is a question of its own, and ke
     devices: Any = None,
     *,
     per: str = "device",
-    rpo: Duration = "7D",
-    grace: Duration = "7D",
-    slack: float = 1.5,
+    rpo: Duration = _RPO,
+    grace: Duration = _GRACE,
+    slack: float = _SLACK,
     configs: Any = None,
     as_of: object = None,
     tz: str | None = None,
@@ -121,10 +122,7 @@ def protection_status(  # noqa: PLR0913 -- each is a question of its own, and ke
         table = _modules_of(expected, listed).merge(strikes, on=[*DEVICE, "module"], how="left")
         table = judged(table, goal)
     else:
-        table = holdings.known_devices(modules, listed)
-        worst = strikes.groupby(list(DEVICE), as_index=False)["stuck_in_a_row"].max()
-        table = judged(table.merge(worst, on=list(DEVICE), how="left"), goal)
-        table = _with_modules(table, modules, expected)
+        table = _with_modules(_devices_of(modules, strikes, listed, goal), modules, expected)
     table = _per_user(table) if per == "user" else table
     table = _finished(table, per, listed)
     horizon = holdings.complete_from(modules)
@@ -141,6 +139,25 @@ def protection_status(  # noqa: PLR0913 -- each is a question of its own, and ke
         },
     )
     return table
+
+
+def judged_devices(classified: Any, devices: Any, as_of: object) -> pd.DataFrame:
+    """Judge each device as `protection_status` does by itself, without what else it tells.
+
+    Columns: among others `user_id`, `device_id`, `state` and `cause`.
+    """
+    known = holdings.of_devices(rules.lazy(classified, holdings.NEEDED))
+    listed = None if devices is None else holdings.bound_devices(devices, as_of)
+    goal = Objective.read(_RPO, _GRACE, _SLACK)
+    return _devices_of(holdings.per_module(known), holdings.strikes(known), listed, goal)
+
+
+def _devices_of(
+    modules: pd.DataFrame, strikes: pd.DataFrame, listed: pd.DataFrame | None, goal: Objective
+) -> pd.DataFrame:
+    table = holdings.known_devices(modules, listed)
+    worst = strikes.groupby(list(DEVICE), as_index=False)["stuck_in_a_row"].max()
+    return judged(table.merge(worst, on=list(DEVICE), how="left"), goal)
 
 
 def _expected(modules: pd.DataFrame, configs: Any) -> pd.DataFrame:

@@ -74,8 +74,10 @@ def _iso(instant: pd.Timestamp | None) -> str | None:
     return None if instant is None else instant.isoformat()
 
 
-def lazy(records: Any, needed: Iterable[str]) -> nw.LazyFrame[Any]:
+def lazy(records: Any, needed: Iterable[str], kind: str = "records") -> nw.LazyFrame[Any]:
     """Wrap a frame of any engine, once its columns are known to be there.
+
+    `kind` is what the client calls them, for the errors.
 
     Raises:
         InvalidParameterError: It is no frame, or columns are missing or have lost their type.
@@ -87,22 +89,23 @@ def lazy(records: Any, needed: Iterable[str]) -> nw.LazyFrame[Any]:
         frame: Any = nw.from_native(records)
     except TypeError:
         raise InvalidParameterError(
-            f"Pass records as a pandas, Polars, DuckDB or Spark frame, not "
-            f"{type(records).__name__}: client.records() gives one."
+            f"Pass {kind} as a pandas, Polars, DuckDB or Spark frame, not "
+            f"{type(records).__name__}: client.{kind}() gives one."
         ) from None
     schema = frame.collect_schema()
     needed = list(needed)
     missing = [name for name in needed if name not in schema]
     if missing:
+        classified = " or kd.analysis.classify()" if kind == "records" else ""
         raise InvalidParameterError(
-            f"The frame lacks the column(s) {', '.join(missing)}: pass what client.records() or "
-            "kd.analysis.classify() returned, with all its columns."
+            f"The frame lacks the column(s) {', '.join(missing)}: pass what client.{kind}()"
+            f"{classified} returned, with all its columns."
         )
     unfit = [name for name in needed if not _fits(name, schema[name])]
     if unfit:
         raise InvalidParameterError(
             f"The column(s) {', '.join(unfit)} have lost their type: times must carry a zone and "
-            'ids must be text, as in kd.schema("records"). Was the frame read back from CSV?'
+            f'ids must be text, as in kd.schema("{kind}"). Was the frame read back from CSV?'
         )
     wrapped: nw.LazyFrame[Any] = frame.lazy()
     return wrapped

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from functools import reduce
+from itertools import count
 from operator import or_
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,8 @@ import narwhals as nw
 import pandas as pd
 
 from koodrive_nb import settings
-from koodrive_nb.analysis import arguments, rules
+from koodrive_nb.analysis import arguments, holdings, rules
+from koodrive_nb.analysis.protection import judged_devices
 from koodrive_nb.analysis.states import classify
 from koodrive_nb.columns import MODULES
 from koodrive_nb.errors import InvalidParameterError
@@ -35,7 +37,10 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
     "module": {label: label for label in rules.MODULE_LABELS} | dict(MODULES),
     "state": {state: state for state in rules.STATES},
     "os_family": {family: family for family in rules.OS_FAMILIES},
+    "protection": {state: state for state in rules.PROTECTION},
+    "cause": {cause: cause for cause in rules.CAUSES},
 }
+_UNIT_SEPARATOR = 0x1F
 
 
 def select(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
@@ -46,6 +51,9 @@ def select(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     device_id: str | Iterable[str] | None = None,
     user_id: str | Iterable[str] | None = None,
     os_family: str | Iterable[str] | None = None,
+    protection: str | Iterable[str] | None = None,
+    cause: str | Iterable[str] | None = None,
+    devices: Any = None,
     since: object = None,
     until: object = None,
     text: str | None = None,
@@ -59,12 +67,19 @@ def select(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     rows in their order (DuckDB and Spark know none). All records are classified before any is left
     out, so that a filter never changes a state.
 
-    `module` (label or code), `state`, `device_id`, `user_id` and `os_family` take one value or
-    several; an empty list fits nothing. `since` and `until` (not included) bound the creation time,
-    in `tz` where they name no zone; a duration such as "14D" for `since` counts back from `until`,
-    or from the newest "now" of the records given. `text` is looked for as it stands, whether
-    upper or lower case, in device name, system and id, machine code, record id, user id and
-    properties. What is missing fits nothing.
+    `module` (label or code), `state`, `device_id`, `user_id`, `os_family`, `protection` and `cause`
+    take one value or several; an empty list fits nothing. `since` and `until` (not included) bound
+    the creation time, in `tz` where they name no zone; a duration such as "14D" for `since` counts
+    back from `until`, or from the newest "now" of the records given. `text` is looked for as it
+    stands, whether upper or lower case, in device name, system and id, machine code, record id,
+    user id and properties. What is missing fits nothing.
+
+    `protection` and `cause` keep all records of the devices that `kd.analysis.protection_status`
+    judges so by itself, of all the records given: ask for them together with the rest, not of what
+    another filter left. `devices`, those that are bound, tells which are not, and which were bound
+    lately; without it none is unbound. Left out are records without a device, and those of a
+    device that is not in `devices` and of which no record has a creation time that its "now" can
+    know.
 
     Raises:
         InvalidParameterError: A column is missing, a word is not known, an id is no text, or an
@@ -76,6 +91,8 @@ def select(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     chosen = {name: _words(name, value) for name, value in among.items() if value is not None} | {
         name: _ids(name, value) for name, value in ids.items() if value is not None
     }
+    judged = {"state": ("protection", protection), "cause": ("cause", cause)}
+    asked = {name: _words(*word) for name, word in judged.items() if word[1] is not None}
     if text is not None and (not isinstance(text, str) or not _can_be_stored(text) or not text):
         raise InvalidParameterError(
             f"text= takes the text to look for, or nothing to keep all records, not {text!r}."
@@ -83,6 +100,11 @@ def select(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     classified = classify(records, as_of=as_of, stuck_after=stuck_after)
     frame = rules.lazy(classified, _SEARCHED if text is not None else ())
     fits = [nw.col(name).is_in(values) for name, values in chosen.items()]
+    if devices is not None:
+        rules.lazy(devices, holdings.NEEDED_OF_DEVICES, "devices")
+    if asked:
+        status = judged_devices(classified, devices, as_of)
+        fits.append(_is_of(status[status[list(asked)].isin(asked).all(axis=1)]))
     newest = _newest_now(frame) if since is not None else None
     first, end = arguments.window(since, until, zone, newest)
     if first is not None:
@@ -103,6 +125,17 @@ def select(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
 def _newest_now(frame: nw.LazyFrame[Any]) -> pd.Timestamp | None:
     newest = rules.collect(frame.select(nw.col("as_of").max()))["as_of"].iloc[0]
     return newest if isinstance(newest, pd.Timestamp) else None
+
+
+def _is_of(devices: pd.DataFrame) -> nw.Expr:
+    """Tell which records are of one of these devices; two users may have one of the same id."""
+    # What stands between two ids is in none of them, so that no other two give the same text.
+    known = devices[list(holdings.DEVICE)].dropna()
+    users, ids = (known[name].tolist() for name in holdings.DEVICE)
+    signs = set("".join([*users, *ids]))
+    separator = next(sign for sign in map(chr, count(_UNIT_SEPARATOR)) if sign not in signs)
+    pairs = [f"{user}{separator}{identity}" for user, identity in zip(users, ids, strict=True)]
+    return nw.concat_str(*holdings.DEVICE, separator=separator).is_in(pairs)
 
 
 def _words(name: str, value: object) -> list[str]:

@@ -52,6 +52,12 @@ def test_every_engine_selects_and_shows_the_same_records(fleet, moved):
     assert len(ids) > 3
     assert found["record_id"].sort_values().tolist() == ids.tolist()
     assert list(found.columns) == list(expected.columns)
+    asked = {"protection": ["outdated", "never"], "cause": "attempts_stuck"}
+    expected = kd.analysis.select(fleet.records, devices=fleet.devices, **asked)
+    found = kd.analysis.select(moved, devices=fleet.devices, **asked)
+    ids = expected["record_id"].sort_values().tolist()
+    assert len(ids) > 3
+    assert kd.analysis.expand(found)["record_id"].sort_values().tolist() == ids
     table = kd.analysis.protection_status(fleet.records, fleet.devices)
     position = table["n"].argmax()
     behind = kd.analysis.expand(kd.analysis.rows(moved, table, position))

@@ -168,7 +168,7 @@ def test_a_bound_without_a_zone_is_meant_in_the_display_zone(make, since):
         ({"since": "soon"}, "since= takes an instant"),
         ({"gap_after": "a week"}, "gap_after= takes a positive duration"),
         ({"tz": "Mars"}, "no time zone"),
-        ({"devices": [1]}, "Pass records as a pandas"),
+        ({"devices": [1]}, "Pass devices as a pandas"),
     ],
     ids=str,
 )

@@ -253,7 +253,7 @@ def test_no_records_and_no_devices_are_no_error(make, bind):
         ({"slack": 0.5}, "slack= takes a number from 1"),
         ({"slack": float("inf")}, "slack= takes a number from 1 to 100"),
         ({"slack": "1.5"}, "slack= takes a number from 1"),
-        ({"devices": [1]}, "Pass records as a pandas"),
+        ({"devices": [1]}, "Pass devices as a pandas"),
         ({"configs": pd.DataFrame({"x": [1]})}, "lacks the column"),
     ],
 )

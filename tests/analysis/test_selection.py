@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import koodrive_nb as kd
+from koodrive_nb.analysis import rules
 
 SOME_FILTERS = [
     {},
@@ -146,6 +147,114 @@ def test_every_engine_keeps_the_same_records_in_its_own_kind_of_frame(records, e
     assert sorted(ids(kept)) == sorted(ids(expected))
 
 
+@pytest.fixture
+def judged(make, bind):
+    """Two users with a device of the same id, one whose id is unlike, and what nobody judges."""
+    old = "2025-11-01T00:00Z"
+    records = make(
+        {"record_id": "a", "device_id": "1"},
+        {"record_id": "b", "device_id": "1", "create_time": None},
+        {"record_id": "c", "device_id": "1", "user_id": "v", "create_time": old},
+        {"record_id": "d", "device_id": "1", "user_id": "w", "create_time": None},
+        {"record_id": "e", "device_id": "2", "status_code": 0, "create_time": old},
+        {"record_id": "f", "device_id": "3"},
+        {"record_id": "g", "device_id": None, "device_name": None},
+        {"record_id": "h", "device_id": "4", "status_code": 0},
+        {"record_id": "i", "device_id": "5", "create_time": "2025-12-18T00:00Z"},
+    )
+    long_ago = dict.fromkeys(["1", "2", "5", "silent"], "2025-01-01T00:00Z")
+    of_v = bind({"1": "2025-01-01T00:00Z"}, user_id="v")
+    return records, pd.concat([bind(long_ago | {"4": "2025-12-15T00:00Z"}), of_v])
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({"protection": "protected"}, "ab"),
+        ({"protection": "outdated"}, "c"),
+        ({"protection": ["outdated", "never"]}, "cei"),
+        ({"protection": "unbound"}, "f"),
+        ({"protection": "initial_pending"}, "h"),
+        ({"protection": rules.PROTECTION}, "abcefhi"),
+        ({"protection": []}, ""),
+        ({"cause": "no_attempt"}, "c"),
+        ({"cause": {"attempts_stuck", "new"}}, "eh"),
+        ({"cause": "never_attempted"}, "i"),
+        ({"cause": rules.CAUSES}, "cehi"),
+        ({"cause": []}, ""),
+        ({"protection": "never", "cause": "no_attempt"}, ""),
+        ({"protection": ["never", "protected"], "state": "completed", "until": "2025-12-17"}, "a"),
+        ({"protection": "outdated", "since": "7D"}, ""),
+    ],
+    ids=str,
+)
+def test_records_are_kept_by_how_their_device_is_protected(judged, engine, asked, found):
+    records, devices = judged
+    assert ids(kd.analysis.select(records, devices=devices, **asked)) == list(found)
+    kept = kd.analysis.select(engine(records), devices=devices, **asked)
+    assert sorted(ids(kept)) == list(found)
+
+
+def test_without_devices_none_is_unbound_and_none_was_bound_lately(judged):
+    records, _ = judged
+    assert ids(kd.analysis.select(records, protection="unbound")) == []
+    assert ids(kd.analysis.select(records, protection="protected")) == list("abf")
+    # What has no place in time is of no device that anybody knows then.
+    assert ids(kd.analysis.select(records, protection=rules.PROTECTION)) == list("abcefh")
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_each_record_of_a_device_with_a_place_in_time_is_in_one_state_of_protection(dirty, seed):
+    records, devices = dirty(seed)
+    whole = kd.analysis.classify(records)
+    table = kd.analysis.protection_status(whole, devices).set_index(["user_id", "device_id"])
+    expected = {name: [] for name in rules.PROTECTION}
+    for user, device, record in zip(
+        whole["user_id"], whole["device_id"], whole["record_id"], strict=True
+    ):
+        if (user, device) in table.index:
+            expected[table.loc[(user, device), "state"]].append(record)
+    found = {
+        name: ids(kd.analysis.select(whole, protection=name, devices=devices))
+        for name in rules.PROTECTION
+    }
+    assert found == expected
+    known = whole["create_time"] <= whole["as_of"] + pd.Timedelta("5min")
+    placed = whole["record_id"][known & whole["device_id"].notna()]
+    kept = sorted(itertools.chain.from_iterable(found.values()))
+    assert len(set(kept)) == len(kept)
+    assert set(placed) <= set(kept)
+    assert len(kept) < len(whole)
+
+
+def test_at_a_past_now_devices_are_judged_as_of_then(dirty):
+    records, devices = dirty()
+    then = "2025-12-10T00:00Z"
+    table = kd.analysis.protection_status(records, devices, as_of=then)
+    for name in ("protected", "unbound", "late"):
+        kept = kd.analysis.select(records, protection=name, devices=devices, as_of=then)
+        mine = table[table["state"] == name]
+        assert set(kept["device_id"]) == set(mine.loc[mine["n"] > 0, "device_id"])
+
+
+@pytest.mark.parametrize("sign", ["", "-", "\x1f", "\x1f !"])
+def test_no_other_two_ids_are_taken_for_a_device(make, sign):
+    old = "2025-11-01T00:00Z"
+    frame = make(
+        {"user_id": f"a{sign}b", "device_id": "c", "record_id": "mine"},
+        {"user_id": "a", "device_id": f"b{sign}c", "record_id": "other", "create_time": old},
+    )
+    assert ids(kd.analysis.select(frame, protection="protected")) == ["mine"]
+    assert ids(kd.analysis.select(frame, protection="outdated")) == ["other"]
+
+
+def test_devices_may_come_from_another_engine(judged, engine):
+    records, devices = judged
+    expected = kd.analysis.select(records, protection="unbound", devices=devices)
+    found = kd.analysis.select(records, protection="unbound", devices=engine(devices))
+    pd.testing.assert_frame_equal(found, expected)
+
+
 def test_nothing_found_is_an_empty_frame_with_all_columns(records):
     whole = kd.analysis.classify(records)
     for nothing in (kd.analysis.select(records, text="none such"), records.head(0)):
@@ -183,6 +292,11 @@ def test_a_selection_can_be_changed_without_touching_the_records(records):
         ({"module": ["album", None]}, "not None"),
         ({"state": "failed"}, "completed, in_progress, stuck, to_be_deleted, unknown"),
         ({"os_family": "Android"}, "android, harmonyos"),
+        ({"protection": "stuck"}, "never, deleting, outdated, late, warning.*'stuck'"),
+        ({"protection": ["late", 7]}, "protection= takes.*not 7"),
+        ({"cause": "purged"}, "attempts_stuck, no_attempt, never_attempted.*'purged'"),
+        ({"devices": [1]}, "Pass devices as a pandas.*list"),
+        ({"devices": pd.DataFrame({"device_id": ["1"]})}, r"lacks.*user_id.*client.devices\(\)"),
         ({"device_id": 1842812272691451648}, "device_id= takes ids as text"),
         ({"device_id": ["1", pd.NA]}, "not <NA>"),
         ({"device_id": b"1"}, "device_id= takes ids as text"),
@@ -211,5 +325,7 @@ def test_records_that_lack_what_is_searched_are_refused(records):
     with pytest.raises(kd.InvalidParameterError, match=r"lacks the column.*properties"):
         kd.analysis.select(records.drop(columns="properties"), text="auto")
     assert len(kd.analysis.select(records.drop(columns="properties"))) == len(records)
+    with pytest.raises(kd.InvalidParameterError, match=r"lacks the column.*device_create_time"):
+        kd.analysis.select(records.drop(columns="device_create_time"), cause="new")
     with pytest.raises(kd.InvalidParameterError, match="classified already"):
         kd.analysis.select(kd.analysis.classify(records), stuck_after="1h")
