@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+import pandas as pd
 import pytest
 
 import koodrive_nb as kd
-from koodrive_nb import pacing, transport
+from koodrive_nb import columns, pacing, transport
 
 pytest_plugins = ["pytester"]
+
+NOW = pd.Timestamp("2025-12-17T08:30Z")
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,45 @@ def records(client):
 @pytest.fixture(scope="session")
 def devices(client):
     return client.devices()
+
+
+@pytest.fixture
+def make():
+    """Make records: one dict a record, with only what matters; the rest is filled in."""
+
+    def build(*rows, now=NOW):
+        full = []
+        for number, row in enumerate(rows):
+            known = {
+                "user_id": "u",
+                "record_id": str(number),
+                "module": "album",
+                "status_code": 1,
+                "create_time": now - pd.Timedelta("1D"),
+                "device_id": "1000000000000000001",
+                "device_name": "phone",
+                "fetched_at": now,
+            } | row
+            for name in ("create_time", "end_time", "fetched_at", "device_create_time"):
+                value = known.get(name)
+                known[name] = pd.NaT if value is None else pd.Timestamp(value)
+            codes = {label: code for code, label in columns.MODULES.items()}
+            known.setdefault("module_code", codes.get(known["module"], "999"))
+            known.setdefault(
+                "duration_s", (known["end_time"] - known["create_time"]).total_seconds()
+            )
+            full.append(
+                {column.name: known.get(column.name) for column in columns.columns("records")}
+            )
+        names = [column.name for column in columns.columns("records")]
+        frame = pd.DataFrame(full, columns=names)
+        for column in columns.columns("records"):
+            if column.kind == "time":
+                frame[column.name] = pd.to_datetime(frame[column.name], utc=True)
+            frame[column.name] = frame[column.name].astype(column.dtype)
+        return frame
+
+    return build
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import reduce
 from itertools import count
 from operator import or_
@@ -20,11 +21,13 @@ from koodrive_nb.columns import MODULES
 from koodrive_nb.errors import InvalidParameterError
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from koodrive_nb.analysis.arguments import StuckAfter
 
 Frame = TypeVar("Frame")
 
-_SEARCHED = (
+SEARCHED = (
     "device_name",
     "device_os",
     "machine_code",
@@ -40,7 +43,60 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
     "protection": {state: state for state in rules.PROTECTION},
     "cause": {cause: cause for cause in rules.CAUSES},
 }
+# What a device is judged to be, and the column that says so.
+_JUDGED = {"protection": "state", "cause": "cause"}
 _UNIT_SEPARATOR = 0x1F
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of records: `chosen` has the words for each column that is asked about."""
+
+    chosen: Mapping[str, list[str]]
+    since: object
+    until: object
+    text: str | None
+
+    @classmethod
+    def read(  # noqa: PLR0913 -- the keywords of select
+        cls,
+        *,
+        module: str | Iterable[str] | None = None,
+        state: str | Iterable[str] | None = None,
+        device_id: str | Iterable[str] | None = None,
+        user_id: str | Iterable[str] | None = None,
+        os_family: str | Iterable[str] | None = None,
+        protection: str | Iterable[str] | None = None,
+        cause: str | Iterable[str] | None = None,
+        since: object = None,
+        until: object = None,
+        text: str | None = None,
+    ) -> Self:
+        """Read it from the keywords of `select`.
+
+        Raises:
+            InvalidParameterError: A word is not known, an id is no text, or `text` cannot be.
+        """
+        words = {"module": module, "state": state, "os_family": os_family}
+        words |= {"protection": protection, "cause": cause}
+        ids = {"device_id": device_id, "user_id": user_id}
+        chosen = {name: _words(name, value) for name, value in words.items() if value is not None}
+        chosen |= {name: _ids(name, value) for name, value in ids.items() if value is not None}
+        if text is not None and (not isinstance(text, str) or not _can_be_stored(text) or not text):
+            raise InvalidParameterError(
+                f"text= takes the text to look for, or nothing to keep all records, not {text!r}."
+            )
+        return cls(chosen, since, until, text)
+
+    def window(
+        self, zone: str, newest: pd.Timestamp | None
+    ) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+        """Give the edges of the creation time, of records whose newest "now" is this.
+
+        Raises:
+            InvalidParameterError: `since` or `until` is no time, or nothing lies between them.
+        """
+        return arguments.window(self.since, self.until, zone, newest)
 
 
 def select(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
@@ -86,33 +142,35 @@ def select(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
             argument is not what this takes.
     """
     zone = settings.display_zone(tz).key
-    among = {"module": module, "state": state, "os_family": os_family}
-    ids = {"device_id": device_id, "user_id": user_id}
-    chosen = {name: _words(name, value) for name, value in among.items() if value is not None} | {
-        name: _ids(name, value) for name, value in ids.items() if value is not None
-    }
-    judged = {"state": ("protection", protection), "cause": ("cause", cause)}
-    asked = {name: _words(*word) for name, word in judged.items() if word[1] is not None}
-    if text is not None and (not isinstance(text, str) or not _can_be_stored(text) or not text):
-        raise InvalidParameterError(
-            f"text= takes the text to look for, or nothing to keep all records, not {text!r}."
-        )
+    question = Question.read(
+        module=module,
+        state=state,
+        device_id=device_id,
+        user_id=user_id,
+        os_family=os_family,
+        protection=protection,
+        cause=cause,
+        since=since,
+        until=until,
+        text=text,
+    )
     classified = classify(records, as_of=as_of, stuck_after=stuck_after)
-    frame = rules.lazy(classified, _SEARCHED if text is not None else ())
+    frame = rules.lazy(classified, SEARCHED if text is not None else ())
+    chosen = dict(question.chosen)
+    asked = {column: chosen.pop(name) for name, column in _JUDGED.items() if name in chosen}
     fits = [nw.col(name).is_in(values) for name, values in chosen.items()]
     if devices is not None:
         rules.lazy(devices, holdings.NEEDED_OF_DEVICES, "devices")
     if asked:
         status = judged_devices(classified, devices, as_of)
         fits.append(_is_of(status[status[list(asked)].isin(asked).all(axis=1)]))
-    newest = _newest_now(frame) if since is not None else None
-    first, end = arguments.window(since, until, zone, newest)
+    first, end = question.window(zone, _newest_now(frame) if since is not None else None)
     if first is not None:
         fits.append(nw.col("create_time") >= nw.lit(first.to_pydatetime()))
     if end is not None:
         fits.append(nw.col("create_time") < nw.lit(end.to_pydatetime()))
     if text is not None:
-        fits.append(_holds(text))
+        fits.append(holds(text, SEARCHED))
     native: Any = classified
     kept: Any = nw.from_native(native).filter(*fits).to_native() if fits else native
     if isinstance(kept, pd.DataFrame):
@@ -172,7 +230,9 @@ def _can_be_stored(text: str) -> bool:
     return text.encode("utf-8", "ignore").decode() == text
 
 
-def _holds(text: str) -> nw.Expr:
+def holds(text: str, names: Iterable[str]) -> nw.Expr:
+    """Tell where one of these columns holds a text, whether upper or lower case."""
+
     def look(name: str) -> nw.Expr:
         column = nw.col(name).cast(nw.String)
         found = column.str.to_lowercase().str.contains(text.lower(), literal=True)
@@ -181,4 +241,4 @@ def _holds(text: str) -> nw.Expr:
             found = found | column.str.contains(text, literal=True)
         return found.fill_null(value=False)
 
-    return reduce(or_, map(look, _SEARCHED))
+    return reduce(or_, map(look, names))
