@@ -15,7 +15,7 @@ from koodrive_nb.charts.activities import draw as draw_activity
 from koodrive_nb.charts.events import draw as draw_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 _ROW_PX = 24
 _DENSE_ROW_PX = 17
@@ -41,7 +41,7 @@ def timeline(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.Figure:
         return draw_activity(table, events)
     about = theme.facts(table)
     zone = ZoneInfo(about.get("tz", "UTC"))
-    rows = _rows(table)
+    rows = rows_of(table)
     figure = go.Figure()
     low, high = _span(table, about)
     marks.draw_gaps(figure, table[table["kind"] == "gap"], rows, zone, low)
@@ -84,16 +84,16 @@ def timeline(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.Figure:
     )
 
 
-def _rows(table: pd.DataFrame) -> list[tuple[int, str, str]]:
+def rows_of(table: pd.DataFrame) -> list[tuple[int, str, str]]:
     """Give the rows from top to bottom: lane, module, label of the device."""
-    rows = []
-    lanes: Iterable[tuple[Any, pd.DataFrame]] = table.groupby("lane")
-    for lane, part in lanes:
-        modules = part["module"].dropna()
-        present = [label for label in modules.cat.categories if (modules == label).any()]
-        label = part["device_label"].iloc[0]
-        rows += [(int(lane), str(module), str(label)) for module in present or [_NO_MODULE]]
-    return rows
+    labels = table.drop_duplicates("lane").set_index("lane")["device_label"]
+    pairs = table[["lane", "module"]].drop_duplicates().sort_values(["lane", "module"])
+    # A gap has no module, so of a lane with backups it needs no row of its own.
+    kept = pairs[pairs["module"].notna() | ~pairs["lane"].duplicated(keep=False)]
+    return [
+        (int(lane), _NO_MODULE if pd.isna(module) else str(module), str(labels[lane]))
+        for lane, module in zip(kept["lane"], kept["module"], strict=True)
+    ]
 
 
 def _row_labels(rows: list[tuple[int, str, str]], *, is_cut: bool) -> list[str]:
