@@ -12,10 +12,11 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import narwhals as nw
+import numpy as np
 import pandas as pd
 
 from koodrive_nb import settings
-from koodrive_nb.analysis import arguments, rules, shares
+from koodrive_nb.analysis import arguments, groups, rules, shares
 from koodrive_nb.analysis.labels import device_label, devices_of, os_family
 from koodrive_nb.columns import STRING, TIME, UNKNOWN, categories
 from koodrive_nb.errors import InvalidParameterError
@@ -42,10 +43,8 @@ _NEEDED = (
     "fetched_at",
 )
 _ADDED = ("state", "stuck_reason", "stuck_after_s", "device_label", "os_family", "as_of")
-_RESULTS = {
-    *("n", *rules.STATES, "was_completed", "was_abandoned"),
-    *shares.COLUMNS,
-}
+_COUNTS = ("n", *rules.STATES, "was_completed", "was_abandoned")
+_RESULTS = {*_COUNTS, *shares.COLUMNS}
 
 
 def classify(
@@ -220,25 +219,14 @@ def status_breakdown(
     frame = rules.lazy(rules.spelled(classified, keys), keys)
     zone = settings.display_zone(tz).key
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
-    counted = frame.filter(~rules.later(nw.col("as_of")))
-    if "module" in keys:
-        counted = counted.with_columns(module=nw.col("module").cast(nw.String).fill_null(UNKNOWN))
-    has_end = ~nw.col("end_time").is_null()
-    deleting = nw.col("state") == "to_be_deleted"
-    flags = {state: nw.col("state") == state for state in rules.STATES} | {
-        "was_completed": deleting & has_end,
-        "was_abandoned": deleting & ~has_end,
-    }
-    counted = counted.with_columns(
-        **{f"_{name}": flag.cast(nw.Int64) for name, flag in flags.items()}
+    counted = frame.filter(~rules.later(nw.col("as_of"))).select(
+        *keys, _state=nw.col("state"), _end=nw.col("end_time")
     )
-    # A key that is also a column of the result would be counted into itself.
-    table = rules.collect(
-        counted.group_by(*keys).agg(
-            nw.len().alias("n"), *(nw.col(f"_{name}").sum().alias(name) for name in flags)
-        )
+    # To spell out or to add up anything for each record would take longer than to count them.
+    counts = rules.collect(
+        counted.group_by(*keys, "_state").agg(_n=nw.len(), _n_ended=nw.col("_end").count())
     )
-    table = _in_order(table, keys, list(flags))
+    table = _in_order(_by_state(counts, keys), keys)
     table = shares.settle(table)
     n_later = context.n_records - int(table["n"].sum())
     made = {"table": "status_breakdown", "by": keys}
@@ -260,19 +248,35 @@ def records_behind(
     return counted
 
 
-def _in_order(table: pd.DataFrame, keys: Sequence[str], counts: Sequence[str]) -> pd.DataFrame:
+def _by_state(counts: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Put the counts of each group side by side."""
+    if "module" in keys:
+        counts["module"] = counts["module"].astype(STRING).fillna(UNKNOWN)
+    code, table = groups.numbered(counts, keys)
+    n, n_ended = counts["_n"].astype("int64"), counts["_n_ended"].astype("int64")
+    state = counts["_state"].astype(STRING).fillna("")
+    deleting = state == "to_be_deleted"
+    parts = {"n": n, **{name: n.where(state == name, 0) for name in rules.STATES}}
+    parts |= {
+        "was_completed": n_ended.where(deleting, 0),
+        "was_abandoned": (n - n_ended).where(deleting, 0),
+    }
+    for name, part in parts.items():
+        sums = np.bincount(code, weights=part.to_numpy(), minlength=len(table))
+        table[name] = sums.astype("int64")
+    return table
+
+
+def _in_order(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     if list(keys) == ["module"]:
-        named = [label for label in rules.MODULE_LABELS if label != "unknown"]
+        named = [label for label in rules.MODULE_LABELS if label != UNKNOWN]
         extra = [label for label in table["module"] if label not in named]
         order = pd.DataFrame({"module": pd.array([*named, *extra], dtype=STRING)})
         table = order.merge(table, on="module", how="left")
-    else:
-        table = table.sort_values(
-            ["n", *keys], ascending=[False, *(True for _ in keys)], kind="stable", key=_sortable
-        ).reset_index(drop=True)
-    whole = ["n", *counts]
-    table[whole] = table[whole].fillna(0).astype("int64")
-    return table
+        return table.fillna(dict.fromkeys(_COUNTS, 0)).astype(dict.fromkeys(_COUNTS, "int64"))
+    return table.sort_values(
+        ["n", *keys], ascending=[False, *(True for _ in keys)], kind="stable", key=_sortable
+    ).reset_index(drop=True)
 
 
 def _sortable(values: pd.Series[Any]) -> pd.Series[Any]:

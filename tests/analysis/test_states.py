@@ -344,6 +344,26 @@ def test_a_missing_module_is_counted_as_unknown(make):
     assert (table.loc["unknown", "n"], table.loc["album", "n"]) == (1, 1)
 
 
+@pytest.mark.parametrize("by", [["module"], ["module", "os_family"]], ids=str)
+def test_missing_and_unknown_modules_are_one_group_on_every_engine(make, engine, by):
+    frame = make({"module": None, "status_code": 2}, {"module": "unknown"}, {"module": None}, {})
+    expected = kd.analysis.status_breakdown(frame, by=by)
+    unknown = expected[expected["module"] == "unknown"]
+    assert unknown[["n", "completed", "was_abandoned"]].to_numpy().tolist() == [[3, 2, 1]]
+    moved = engine(frame)
+    pd.testing.assert_frame_equal(kd.analysis.status_breakdown(moved, by=by), expected)
+    behind = kd.analysis.rows(frame, expected, int(unknown.index[0]))
+    assert sorted(behind["record_id"]) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("key", ["state", "end_time"])
+def test_what_is_counted_may_be_the_key_too(make, engine, key):
+    ended = {"status_code": 2, "end_time": "2025-12-17T00:00Z"}
+    table = kd.analysis.status_breakdown(engine(make(ended, ended, {"status_code": 2})), by=key)
+    assert table["n"].sum() == 3
+    assert (table["was_completed"].sum(), table["was_abandoned"].sum()) == (2, 1)
+
+
 def test_the_source_is_read_from_the_rows_where_attrs_are_lost(records):
     about = kd.analysis.status_breakdown(pl.from_pandas(records)).attrs["koodrive"]
     assert about["source"] == "sandbox"
