@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from koodrive_nb import analysis, charts, fleet, forms, sandbox
+    from koodrive_nb import analysis, charts, export, fleet, forms, sandbox
     from koodrive_nb.auth import AppAuth, TokenAuth
     from koodrive_nb.client import Client
     from koodrive_nb.columns import schema
@@ -51,6 +51,7 @@ __all__ = [
     "analysis",
     "charts",
     "connect",
+    "export",
     "fleet",
     "forms",
     "ledger",
@@ -66,7 +67,7 @@ _HOMES = {
     "schema": "columns",
     "ledger": "streams",
 }
-_PACKAGES = {"analysis", "charts", "fleet", "forms", "sandbox"}
+_PACKAGES = {"analysis", "charts", "export", "fleet", "forms", "sandbox"}
 
 
 def __getattr__(name: str) -> object:
