@@ -6,11 +6,14 @@ import json
 import re
 import resource
 import sys
+import zipfile
 from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
 
 import numpy as np
 import openpyxl
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -256,11 +259,11 @@ def test_what_excel_cannot_hold_is_text(tmp_path):
 
 @pytest.mark.parametrize("letter", ["a", "📱"])
 def test_text_too_long_for_a_cell_is_cut_with_a_mark_and_counted(letter, tmp_path):
-    path = kd.export.write(named(letter * 40_000, "short"), tmp_path / "long.xlsx")
-    long, short = read_names(path)
+    path = kd.export.write(named(letter * 40_000, "é" * 32_767), tmp_path / "long.xlsx")
+    long, fits = read_names(path)
     assert len(long.encode("utf-16-le")) // 2 in {32_766, 32_767}
     assert long.endswith(letter + "… [cut: 40000 characters]")
-    assert short == "short"
+    assert fits == "é" * 32_767
     assert facts(path)["cells cut"].startswith("1:")
     for suffix in (".csv", ".parquet", ".jsonl"):
         other = kd.export.write(named(letter * 40_000), tmp_path / f"long{suffix}")
@@ -511,6 +514,11 @@ KINDS = {
     "intervals": (pd.Series([pd.Interval(0, 1), pd.Interval(1, 2)]), ["(0, 1]", "(1, 2]"]),
     "periods": (pd.Series(pd.period_range("2025-01", periods=2, freq="M")), ["2025-01", "2025-02"]),
     "bins": (pd.cut(pd.Series([1, 2]), [0, 1, 2]), ["(0, 1]", "(1, 2]"]),
+    "fractions": (pd.Series([Fraction(1, 3), Fraction(1, 2)]), ["1/3", "1/2"]),
+    "nested values of Arrow": (
+        pd.Series([[1], [2, 3]], dtype=pd.ArrowDtype(pa.list_(pa.int64()))),
+        ["[1]", "[2, 3]"],
+    ),
     "complex numbers": (pd.Series([1 + 2j, 3]), ["(1+2j)", "(3+0j)"]),
 }
 
@@ -612,6 +620,37 @@ def test_a_write_that_fails_leaves_what_was_there(suffix, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_workbook_that_the_disk_has_no_place_for_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.xlsx"
+    path.write_text("old")
+
+    def is_full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "write", is_full)
+    with pytest.raises(kd.InvalidParameterError, match="No space left on device"):
+        kd.export.write(named("phone"), path)
+    assert path.read_text() == "old"
+
+
+def test_a_workbook_over_4_gb_is_refused_with_advice(tmp_path, monkeypatch):
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1_000)
+    with pytest.raises(kd.InvalidParameterError, match=r"over 4 GB: write to a \.parquet"):
+        kd.export.write(named("phone"), tmp_path / "a.xlsx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_facts_that_are_not_of_this_package_do_no_harm(tmp_path):
+    frame = named("phone")
+    frame.attrs["koodrive"] = "something"
+    assert "made" not in facts(kd.export.write(frame, tmp_path / "a.xlsx"))
+    frame.attrs["koodrive"] = {"ledger_id": "of another process", "note": "\ud800", "n": {1: 2}}
+    told = facts(kd.export.write(frame, tmp_path / "a.xlsx", made="'\ud800'"))
+    assert (told["made by"], told["note"], told["n"]) == ("'\\ud800'", "\\ud800", '{"1": 2}')
+    assert told["fetched"] == "The frame no longer says how it was fetched."
+    assert kd.export.write(frame, tmp_path / "a.parquet", made="'\ud800'").is_file()
 
 
 def test_without_the_library_a_workbook_names_the_extra(tmp_path, monkeypatch):

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 _TOLD_APART = {"source", "complete", "ledger_id", "stuck_rule"}
 
 
-def facts(frame: pd.DataFrame, zone: str, made: str | None, cut: int) -> list[tuple[str, str]]:
-    """Say how a frame came about; `cut` is how many of its cells were too long."""
-    about: Mapping[str, Any] = frame.attrs.get(streams.ATTRS, {})
+def told(
+    frame: pd.DataFrame, about: Mapping[str, Any], zone: str, made: str | None, cut: int
+) -> list[tuple[str, str]]:
+    """Say how a frame came about, with what its `attrs` say; `cut` cells were too long."""
     rule = about.get("stuck_rule") or _stuck_rule(frame)
-    told = [
+    return [
         ("rows written", str(len(frame))),
         ("made by", made or "not told"),
         ("source", _source(frame, about)),
@@ -35,8 +36,8 @@ def facts(frame: pd.DataFrame, zone: str, made: str | None, cut: int) -> list[tu
         ("cells cut", _cut(cut)),
         ("koodrive_nb", metadata.version("koodrive_nb")),
         *((rules.word(key), _shown(about[key])) for key in about if key not in _TOLD_APART),
+        *_fetched(frame, about),
     ]
-    return [*told, *_fetched(frame)]
 
 
 def _stuck_rule(frame: pd.DataFrame) -> str | None:
@@ -74,13 +75,16 @@ def _cut(cut: int) -> str:
 
 
 def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _fetched(frame: pd.DataFrame) -> list[tuple[str, str]]:
+def _fetched(frame: pd.DataFrame, about: Mapping[str, Any]) -> list[tuple[str, str]]:
     try:
-        ledger = streams.ledger(frame)
+        ledger = streams.ledger(frame) if "ledger_id" in about else None
     except InvalidParameterError:
+        # It was read back from a file.
+        ledger = None
+    if ledger is None:
         return [("fetched", "The frame no longer says how it was fetched.")]
     return [("fetched", _stream(row)) for row in ledger.to_dict("records")]
 

@@ -16,6 +16,7 @@ import pyarrow.parquet
 from koodrive_nb import settings
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.export import values, workbook
+from koodrive_nb.export.facts import told
 from koodrive_nb.streams import ATTRS
 
 if TYPE_CHECKING:
@@ -73,10 +74,12 @@ def write(
         ".csv": lambda file: _write_csv(table, file),
         ".jsonl": lambda file: _write_json_lines(table, file),
         ".parquet": lambda file: _write_parquet(table, file, about, made),
-        ".xlsx": lambda file: workbook.write_workbook(table, file, zone, frame, made),
+        ".xlsx": lambda file: workbook.write_workbook(
+            table, file, zone, lambda cut: told(frame, about, zone.key, made, cut)
+        ),
     }
     if target.suffix.lower() == ".xlsx":
-        workbook.check(table, zone)
+        workbook.check(table)
     _put(target, writers[target.suffix.lower()])
     return Path(path)
 

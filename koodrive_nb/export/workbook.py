@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from koodrive_nb.errors import ConfigurationError, InvalidParameterError
-from koodrive_nb.export import facts, values
+from koodrive_nb.export import values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,41 +80,53 @@ class _Sheet:
             self.sheet.set_column(place, place, min(max(width, _NARROWEST), _WIDEST))
 
 
-def check(table: pd.DataFrame, zone: ZoneInfo) -> None:
-    """Check that a frame fits a worksheet, and that there is a library to write one.
+def check(table: pd.DataFrame) -> None:
+    """Check that there is a library for workbooks, and that the rows fit a worksheet.
 
     Raises:
         ConfigurationError: There is no library.
-        InvalidParameterError: The frame is too large.
+        InvalidParameterError: There are too many rows.
     """
     _library()
-    n_times = sum(_is_time(table[name]) for name in table.columns) * (not _is_utc(zone))
-    n_columns = len(table.columns) + n_times
-    if len(table) >= _MOST_ROWS or n_columns > _MOST_COLUMNS:
+    _check_size(len(table), len(table.columns))
+
+
+def _check_size(n_rows: int, n_columns: int) -> None:
+    if n_rows >= _MOST_ROWS or n_columns > _MOST_COLUMNS:
         raise InvalidParameterError(
-            f"{len(table)} rows of {n_columns} columns do not fit: a worksheet holds "
+            f"{n_rows} rows of {n_columns} columns do not fit: a worksheet holds "
             f"{_MOST_ROWS - 1} rows and {_MOST_COLUMNS} columns; write to a .parquet file, or "
             "select fewer."
         )
 
 
 def write_workbook(
-    table: pd.DataFrame, file: BinaryIO, zone: ZoneInfo, frame: pd.DataFrame, made: str | None
+    table: pd.DataFrame,
+    file: BinaryIO,
+    zone: ZoneInfo,
+    tell: Callable[[int], list[tuple[str, str]]],
 ) -> None:
-    """Write the rows and, on a second sheet, the facts about them."""
+    """Write the rows and, on a second sheet, what `tell` says of them and of so many cut cells.
+
+    Raises:
+        InvalidParameterError: There are too many columns, or the workbook would be over 4 GB.
+    """
     library = _library()
     # Rows wait there, and what an interrupted call leaves goes with it.
     with tempfile.TemporaryDirectory() as folder:
         book = library.Workbook(file, {"constant_memory": True, "tmpdir": folder})
         try:
-            _fill(book, table, zone, lambda cut: facts.facts(frame, zone.key, made, cut))
+            _fill(book, table, zone, tell)
             book.close()
-        except library.exceptions.FileSizeError:
+        except library.exceptions.XlsxFileError as error:
+            cause = error.__context__
+            # What holds the half-made archive would close it after its file.
+            traceback.clear_frames(cause.__traceback__)
+            if isinstance(cause, OSError):
+                raise cause from None
             raise InvalidParameterError(
                 "The workbook would be over 4 GB: write to a .parquet file, or select fewer."
             ) from None
-        except library.exceptions.FileCreateError as error:
-            raise error.args[0] from None
         finally:
             for sheet in book.worksheets():
                 # What is full cannot be flushed either.
@@ -128,6 +141,7 @@ def _fill(
     bold = book.add_format({"bold": True})
     date = book.add_format({"num_format": _DATE_FORMAT})
     columns = [column for name in table.columns for column in _columns(name, table[name], zone)]
+    _check_size(len(table), len(columns))
     data = _Sheet(book.add_worksheet("data"))
     data.header([column.name for column in columns], bold, len(table))
     for start in range(0, len(table), _ROWS_AT_A_TIME):
@@ -137,7 +151,7 @@ def _fill(
     about = _Sheet(book.add_worksheet("how this was made"))
     about.header(["fact", "value"], bold, len(told))
     for row, pair in enumerate(told, 1):
-        for place, value in enumerate(pair):
+        for place, value in enumerate(map(values.text, pair)):
             about.text(row, place, value)
             about.widths[place] = max(about.widths[place], len(value) + 1)
     about.set_widths()
@@ -156,10 +170,6 @@ def _library() -> Any:
 
 def _is_utc(zone: ZoneInfo) -> bool:
     return zone.key in {"UTC", "Etc/UTC"}
-
-
-def _is_time(series: pd.Series[Any]) -> bool:
-    return getattr(series.dtype, "tz", None) is not None
 
 
 def _columns(name: str, series: pd.Series[Any], zone: ZoneInfo) -> list[_Column]:
