@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import sys
+from datetime import datetime
 from typing import Any
 
 import ipywidgets as widgets
@@ -109,12 +110,21 @@ def _close_former_runs(form: Form) -> None:
     _open[cell] = (run, [*forms, form])
 
 
+def sent_at() -> datetime | None:
+    """Tell when a hand at the front end sent what is handled now, None for what a cell does."""
+    asked = _asked()
+    try:
+        sent = asked["header"]["date"]
+        is_by_hand = asked["header"]["msg_type"] == "comm_msg"
+    except (KeyError, TypeError):
+        return None
+    return sent if is_by_hand and isinstance(sent, datetime) else None
+
+
 def _cell_and_run() -> tuple[str | None, str]:
     """Tell which cell runs, and which of its runs this is."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    kernel: Any = getattr(shell, "kernel", None)
+    asked = _asked()
     try:
-        asked = kernel.get_parent("shell")
         if asked["header"]["msg_type"] != "execute_request":
             return None, ""
         # Front ends name the cell; of one that does not, the same text is the same cell.
@@ -122,3 +132,10 @@ def _cell_and_run() -> tuple[str | None, str]:
         return str(cell), str(asked["header"]["msg_id"])
     except (AttributeError, KeyError, TypeError):
         return None, ""
+
+
+def _asked() -> Any:
+    """Give the message that the kernel handles now, None without a kernel."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    ask = getattr(getattr(shell, "kernel", None), "get_parent", None)
+    return None if ask is None else ask("shell")
