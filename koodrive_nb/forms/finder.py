@@ -60,6 +60,11 @@ class Finder(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     @value.setter
     def value(self, ids: Sequence[str]) -> None:
+        """Choose these ids.
+
+        Raises:
+            InvalidParameterError: One of them is not offered.
+        """
         unknown = [identity for identity in ids if identity not in self._labels]
         if unknown:
             raise InvalidParameterError(
