@@ -2,3 +2,7 @@
 
 Every form works without a front end too: values that are set from code do what a hand would do.
 """
+
+from koodrive_nb.forms.connect import ConnectForm
+
+__all__ = ["ConnectForm"]

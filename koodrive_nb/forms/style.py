@@ -17,6 +17,21 @@ STYLE = """<style>
 }
 .koodrive-form .widget-html-content { line-height: 1.45; font-size: 13px; overflow-wrap: anywhere; }
 .koodrive-form .widget-html { max-width: 100%; }
+.koodrive-form .koodrive-inputs { --jp-widgets-inline-label-width: 96px; max-width: 640px; }
+.koodrive-form .koodrive-inputs .widget-text { width: calc(100% - 4px); }
+.koodrive-form .koodrive-inputs > .widget-toggle-buttons {
+  display: flex; flex-flow: row nowrap; align-items: flex-start; width: auto;
+}
+.koodrive-form .koodrive-inputs > .widget-toggle-buttons > .widget-label {
+  flex: 0 0 var(--jp-widgets-inline-label-width); margin-right: 8px; text-align: right;
+}
+.koodrive-form .koodrive-inputs .widget-toggle-button.mod-active {
+  font-weight: 600; box-shadow: inset 0 -3px var(--kd-accent);
+}
+.koodrive-form .koodrive-inputs .koodrive-notice { margin-left: 104px; }
+.koodrive-form .koodrive-inputs ~ .widget-button, .koodrive-form .koodrive-inputs ~ .widget-html {
+  margin-left: 106px;
+}
 .koodrive-form .koodrive-row { flex-flow: row wrap; gap: 4px 10px; align-items: flex-end; }
 .koodrive-form .koodrive-field > .widget-html { min-height: 0; }
 .koodrive-form .koodrive-notice { padding: 2px 8px; border-left: 3px solid var(--kd-line); }
