@@ -82,6 +82,13 @@ def described(widget: widgets.Widget, what: str) -> widgets.Widget:
     return widget
 
 
+def row(*parts: widgets.Widget) -> widgets.HBox:
+    """Put widgets beside each other, and below where there is no room."""
+    box = widgets.HBox(parts)
+    box.add_class("koodrive-row")
+    return box
+
+
 def close_tree(widget: widgets.Widget) -> None:
     """Close a widget and every widget that it is made of.
 
