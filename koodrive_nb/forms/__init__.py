@@ -4,5 +4,6 @@ Every form works without a front end too: values that are set from code do what 
 """
 
 from koodrive_nb.forms.connect import ConnectForm
+from koodrive_nb.forms.explorer import Explorer
 
-__all__ = ["ConnectForm"]
+__all__ = ["ConnectForm", "Explorer"]

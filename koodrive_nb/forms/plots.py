@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import plotly.graph_objects as go
+from plotly.basedatatypes import BaseFigure
 
 from koodrive_nb.forms.form import Notice
 
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """Shows one figure after the other in the same place.
 
-    `on_click` is told the number of the trace, that of the point, and the point's y; `on_span` the
-    first and the last x of what was selected by dragging. Where FigureWidget is not available, the
-    figure is a plain one, and a line says so.
+    `on_click` is told the number of the trace, that of the point, and the point's x and y;
+    `on_span` the first and the last x of what was selected by dragging. Where FigureWidget is not
+    available, the figure is a plain one, and a line says so.
     """
 
     def __init__(
         self,
-        on_click: Callable[[int, int, Any], None] | None = None,
+        on_click: Callable[[int, int, Any, Any], None] | None = None,
         on_span: Callable[[str, str], None] | None = None,
     ) -> None:
         self._on_click, self._on_span = on_click, on_span
@@ -47,7 +48,7 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     @property
     def is_linked(self) -> bool:
         """Whether clicks in the figure arrive."""
-        return isinstance(self._shown, go.FigureWidget)
+        return isinstance(self._shown, BaseFigure)
 
     def show(self, figure: go.Figure) -> None:
         """Draw another figure in place of the one before."""
@@ -79,7 +80,7 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _listen(self, number: int, trace: Any) -> None:
         def clicked(_: Any, points: Any, __: Any) -> None:
             if points.point_inds and self._on_click is not None:
-                self._on_click(number, points.point_inds[0], points.ys[0])
+                self._on_click(number, points.point_inds[0], points.xs[0], points.ys[0])
 
         def selected(_: Any, __: Any, selector: Any) -> None:
             # plotly tells every trace of the same selection.

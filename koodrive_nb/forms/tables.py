@@ -138,3 +138,24 @@ def _record_row(row: Any, zone: ZoneInfo) -> Mapping[str, str]:
         "record id": text(row.record_id),
         "user id": text(row.user_id),
     }
+
+
+def device_rows(devices: pd.DataFrame, zone: ZoneInfo) -> pd.DataFrame:
+    """Write devices, with what `kd.analysis.protection_status` says of them, as rows of a table."""
+    rows: Any = devices.itertuples()
+    return pd.DataFrame([_device_row(row, zone) for row in rows])
+
+
+def _device_row(row: Any, zone: ZoneInfo) -> Mapping[str, str]:
+    age = row.rpo_age_h
+    return {
+        "protection": text(word(str(row.protection))) if pd.notna(row.protection) else "not judged",
+        "cause": text(word(str(row.cause))) if pd.notna(row.cause) else "",
+        "device": text(row.device_label),
+        "system": text(row.os_family),
+        "age of newest completed": _MISSING if pd.isna(age) else span(float(age) * 3600),
+        f"newest completed ({zone.key})": moment(row.last_completed_time, zone),
+        "stuck in a row": _MISSING if pd.isna(row.stuck_in_a_row) else f"{row.stuck_in_a_row:,.0f}",
+        "device id": text(row.device_id),
+        "user id": text(row.user_id),
+    }

@@ -1,0 +1,197 @@
+"""Which of many records fit a question, found fast enough to draw while somebody waits.
+
+The answers are those of `kd.analysis.select`; what is slow about it for a million records, words
+and copies, is done once.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from koodrive_nb import settings
+from koodrive_nb.analysis import rules
+from koodrive_nb.analysis.protection import protection_status
+from koodrive_nb.analysis.selection import SEARCHED, Question, holds
+from koodrive_nb.analysis.states import classify
+from koodrive_nb.columns import STRING
+from koodrive_nb.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from koodrive_nb.analysis.arguments import StuckAfter
+
+    Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+DEVICE = ["user_id", "device_id"]
+OF_RECORDS = ("module", "state", "since", "until", "text")
+"""What is asked of records; all else is asked of their devices."""
+
+# What figures and tables need. Texts that repeat are categories here; ordered, since the newest
+# label of a device is the greatest.
+_REPEATED = ("user_id", "device_id", "device_label", "module_code", "device_name", "device_os")
+_NEEDED = (
+    *_REPEATED,
+    *("record_id", "module", "state", "stuck_reason", "stuck_after_s", "os_family", "status_code"),
+    *("create_time", "end_time", "duration_s", "as_of", "fetched_at", "source"),
+    "device_create_time",
+)
+_WORST_FIRST = ("stuck", "unknown", "in_progress", "to_be_deleted", "completed")
+_OF_DEVICES = ("device_id", "protection", "cause")
+_SINGLE = ("record_id", "properties")
+"""Texts that nearly every record has for itself."""
+
+
+class Selector:
+    """Records, classified once, with the devices that they are of and those without any.
+
+    `frame` is what `kd.analysis.classify` gives, `devices` has a row for each device, the worst
+    protected first, with the columns of `kd.analysis.protection_status`, those missing that it does
+    not judge.
+
+    Raises:
+        InvalidParameterError: The records are no pandas frame, columns are missing, or an argument
+            is not what `kd.analysis.classify` takes.
+    """
+
+    def __init__(
+        self,
+        records: Any,
+        devices: Any,
+        *,
+        as_of: object,
+        tz: str | None,
+        stuck_after: StuckAfter,
+    ) -> None:
+        if not isinstance(records, pd.DataFrame):
+            raise InvalidParameterError(
+                f"A form takes records as a pandas frame, not {type(records).__name__}: "
+                "client.records() gives one; of others, take a part to pandas."
+            )
+        self._listed: pd.DataFrame | None = devices
+        self.zone = settings.display_zone(tz)
+        self.frame = classify(records, as_of=as_of, stuck_after=stuck_after).reset_index(drop=True)
+        rules.lazy(self.frame, (*_NEEDED, *SEARCHED))
+        self.newest = self.frame["as_of"].max() if len(self.frame) else None
+        self.narrow = self.frame[list(_NEEDED)].copy()
+        for name in _REPEATED:
+            self.narrow[name] = self.frame[name].astype("category").cat.as_ordered()
+        self._codes = {
+            name: self.frame[name].cat.codes.to_numpy() for name in ("module", "state", "os_family")
+        }
+        status = (
+            protection_status(self.frame, devices, tz=tz)
+            if as_of is None
+            else protection_status(records, devices, as_of=as_of, tz=tz, stuck_after=stuck_after)
+        )
+        self._number_devices(status.rename(columns={"state": "protection"}))
+        self._texts: tuple[str, Mask] | None = None
+
+    def _number_devices(self, status: pd.DataFrame) -> None:
+        """List the devices of the records and those that are judged, and number both alike."""
+        grouped = self.narrow.groupby(DEVICE, sort=False, observed=True)
+        group = grouped.ngroup().fillna(-1).to_numpy("int64")
+        _, first = np.unique(group[group >= 0], return_index=True)
+        told = [*DEVICE, "device_label", "os_family"]
+        own = self.narrow.loc[group >= 0, told].iloc[first].astype(dict.fromkeys(told, "object"))
+        own["group"] = np.arange(len(own))
+        status = status.astype(dict.fromkeys(DEVICE, "object")).assign(rank=np.arange(len(status)))
+        devices = status.merge(own, on=DEVICE, how="outer", suffixes=("", "_own"))
+        devices = devices.sort_values("rank", kind="stable").reset_index(drop=True)
+        # Devices are not judged of which no record has a time.
+        for name in ("device_label", "os_family"):
+            label = devices[name].astype("object")
+            devices[name] = label.where(label.notna(), devices[f"{name}_own"])
+        self.has_records = devices["group"].notna().to_numpy()
+        numbers = np.full(len(own) + 1, -1)
+        has_records = np.flatnonzero(self.has_records)
+        numbers[devices["group"].to_numpy()[has_records].astype("int64")] = has_records
+        self.device_numbers = numbers[group]
+        own_columns = ["rank", "group", "device_label_own", "os_family_own"]
+        texts = dict.fromkeys([*DEVICE, "device_label", "os_family"], STRING)
+        self.devices = devices.drop(columns=own_columns).astype(texts)
+
+    def fits(self, question: Question, without: Collection[str] = ()) -> Mask:
+        """Tell for each record whether it fits, leaving out some of what is asked."""
+        mask = np.ones(len(self.frame), dtype=bool)
+        chosen = {name: words for name, words in question.chosen.items() if name not in without}
+        for name, codes in self._codes.items():
+            if name in chosen:
+                categories = self.frame[name].cat.categories
+                mask &= np.append(categories.isin(chosen[name]), False)[codes]
+        if "user_id" in chosen:
+            users = self.narrow["user_id"].cat.categories
+            codes = self.narrow["user_id"].cat.codes.to_numpy()
+            mask &= np.append(users.isin(chosen["user_id"]), False)[codes]
+        asked = {name: chosen[name] for name in _OF_DEVICES if name in chosen}
+        if asked:
+            mask &= np.append(self._devices_that(asked), False)[self.device_numbers]
+        first, end = self.window(question)
+        created = self.narrow["create_time"]
+        if first is not None:
+            mask &= (created >= first).to_numpy()
+        if end is not None:
+            mask &= (created < end).to_numpy()
+        if question.text is not None:
+            mask &= self._holds(question.text)
+        return mask
+
+    def listed(self, numbers: np.ndarray[Any, Any]) -> pd.DataFrame | None:
+        """Give these devices as the list of devices has them; None where it has none of them."""
+        if self._listed is None or not len(numbers):
+            return None
+        wanted = pd.MultiIndex.from_frame(self.devices[DEVICE].iloc[numbers])
+        return self._listed[pd.MultiIndex.from_frame(self._listed[DEVICE]).isin(wanted)]
+
+    def window(self, question: Question) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+        """Give the edges of the time that is asked for; None leaves a side open."""
+        return question.window(self.zone.key, self.newest)
+
+    def devices_that_fit(self, question: Question) -> Mask:
+        """Tell for each device whether it fits, whatever is asked of its records."""
+        asked = {name: words for name, words in question.chosen.items() if name not in OF_RECORDS}
+        return self._devices_that(asked)
+
+    def _devices_that(self, asked: Mapping[str, Sequence[str]]) -> Mask:
+        mask = np.ones(len(self.devices), dtype=bool)
+        for name, words in asked.items():
+            mask &= self.devices[name].isin(words).to_numpy()
+        return mask
+
+    def _holds(self, text: str) -> Mask:
+        if self._texts is None or self._texts[0] != text:
+            single = nw.from_native(self.frame[list(_SINGLE)]).select(found=holds(text, _SINGLE))
+            mask = single["found"].to_numpy().astype(bool)
+            for name, (codes, texts) in self._dictionaries.items():
+                found = nw.from_native(texts.to_frame(name)).select(found=holds(text, [name]))
+                mask |= np.append(found["found"].to_numpy().astype(bool), False)[codes]
+            self._texts = text, mask
+        return self._texts[1]
+
+    @cached_property
+    def _dictionaries(self) -> dict[str, tuple[np.ndarray[Any, Any], pd.Series[Any]]]:
+        names = [name for name in SEARCHED if name not in _SINGLE]
+        found = {name: pd.factorize(self.frame[name]) for name in names}
+        return {name: (codes, pd.Series(texts)) for name, (codes, texts) in found.items()}
+
+    def take(self, mask: Mask) -> pd.DataFrame:
+        """Give the records of a mask, classified, as `kd.analysis.select` gives them."""
+        kept = self.frame[mask].copy()
+        kept.attrs = deepcopy(self.frame.attrs)
+        return kept
+
+    @cached_property
+    def worst_first(self) -> np.ndarray[Any, np.dtype[np.intp]]:
+        """The places of all records: the stuck ones first, of them the longest open ones."""
+        categories = self.frame["state"].cat.categories
+        severity = np.append([_WORST_FIRST.index(state) for state in categories], len(_WORST_FIRST))
+        of_record = severity[self._codes["state"]]
+        is_open = of_record <= _WORST_FIRST.index("in_progress")
+        created = self.frame["create_time"].astype("int64").to_numpy()
+        return np.lexsort((np.where(is_open, created, -created), of_record))
