@@ -29,6 +29,7 @@ _COUNTED = (
     *("completed", "in_progress", "stuck", "was_completed", "was_abandoned", "unknown"),
     *("ended", "presumed_stuck"),
 )
+_FATES = _OPEN, _ENDED, _LOST = range(3)
 _STATES = ("completed", "in_progress", "stuck", "to_be_deleted", "was_completed")
 _COUNTS = ("created", "ended", "presumed_stuck", "open", *_STATES, "was_abandoned", "unknown")
 _COLUMNS: Mapping[str, str] = {
@@ -158,50 +159,68 @@ def _counts(frame: nw.LazyFrame[Any], found: bins.Bins, keys: Sequence[str]) -> 
     known = frame.select(*dict.fromkeys((*keys, *needed)))
     known = known.filter(nw.col("create_time") <= nw.col("as_of"))
     times = {"_created": "create_time", "_end": "end_time", "_now": "as_of"}
-    known = known.with_columns(**{name: epoch_ms(known, column) for name, column in times.items()})
-    created, end, now, state = (nw.col(name) for name in (*times, "state"))
-    is_over = state.is_in(["completed", "to_be_deleted"])
-    has_end = ~end.is_null()
     known = known.with_columns(
-        _what=nw.when(state == "completed")
-        .then(nw.lit(0))
-        .when(state == "in_progress")
-        .then(nw.lit(1))
-        .when(state == "stuck")
-        .then(nw.lit(2))
-        .when((state == "to_be_deleted") & has_end)
-        .then(nw.lit(3))
-        .when(state == "to_be_deleted")
-        .then(nw.lit(4))
-        .otherwise(nw.lit(5)),
-        _ended=nw.when((end <= now) & (end >= created))
-        .then(end)
-        .when((end <= now) | ((state == "completed") & ~has_end))
-        .then(created)
-        .when(has_end & is_over)
-        .then(now),
+        _state=nw.col("state"),
+        **{name: epoch_ms(known, column) for name, column in times.items()},
+    )
+    limit = bins.epoch(found.limit)
+    known = _with_over(known.filter(nw.col("_created") < limit), limit)
+    over, lost = nw.col("_over"), nw.col("_is_lost")
+    fate = nw.when(over >= limit).then(nw.lit(_OPEN)).when(lost).then(nw.lit(_LOST))
+    # All in one number: each key that is counted by is one more walk through all records.
+    place = (found.unit(nw.col("_created")) + 1) * (len(found.places) + 1) + found.unit(over) + 1
+    known = known.with_columns(_place=place * len(_FATES) + fate.otherwise(nw.lit(_ENDED)))
+    counted = known.group_by(*keys, "_state", "_place")
+    counts = rules.collect(counted.agg(_n=nw.len(), _n_ended=nw.col("_end").count()))
+    return _by_what(counts, found)
+
+
+def _with_over(known: nw.LazyFrame[Any], limit: int) -> nw.LazyFrame[Any]:
+    """Add when a backup was over, `limit` if it was not, and whether that is presumed only."""
+    created, end, now, state = (nw.col(name) for name in ("_created", "_end", "_now", "_state"))
+    has_ended = (end <= now).fill_null(value=False)
+    is_known = has_ended | (state == "completed") | ((state == "to_be_deleted") & ~end.is_null())
+    known = known.with_columns(
         _given_up=created + (nw.col("stuck_after_s") * 1000).cast(nw.Int64),
+        _is_lost=~is_known & (state != "in_progress"),
     )
-    lost = nw.col("_ended").is_null() & (state != "in_progress")
-    known = known.with_columns(
-        _lost=nw.when(lost & (nw.col("_given_up") < now))
-        .then(nw.col("_given_up"))
-        .when(lost)
+    given_up = nw.col("_given_up")
+    return known.with_columns(
+        _over=nw.when(has_ended & (end >= created))
+        .then(end)
+        .when(has_ended | ((state == "completed") & end.is_null()))
+        .then(created)
+        .when(nw.col("_is_lost") & (given_up < now))
+        .then(given_up)
+        .when(is_known | nw.col("_is_lost"))
         .then(now)
+        .otherwise(nw.lit(limit))
+        .cast(nw.Int64)
     )
-    parts = []
-    for column, what in (
-        ("_created", nw.col("_what")),
-        ("_ended", nw.lit(_COUNTED.index("ended"))),
-        ("_lost", nw.lit(_COUNTED.index("presumed_stuck"))),
-    ):
-        at = nw.col(column)
-        part = known.filter(~at.is_null(), at < bins.epoch(found.limit))
-        part = part.with_columns(_unit=found.unit(at), _what=what.cast(nw.Int64))
-        parts.append(part.group_by(*keys, "_unit", "_what").agg(_n=nw.len()))
-    counts = rules.collect(nw.concat(parts))
-    unit = counts["_unit"].to_numpy(dtype="int64")
-    return counts.assign(_bin=np.where(unit < 0, -1, found.places[unit]))
+
+
+def _by_what(counts: pd.DataFrame, found: bins.Bins) -> pd.DataFrame:
+    """Count each record where it was created, and once more where it was over."""
+    code = {name: place for place, name in enumerate(_COUNTED)}
+    place, fate = np.divmod(counts["_place"].to_numpy(dtype="int64"), len(_FATES))
+    created, over = (_bin(unit - 1, found) for unit in np.divmod(place, len(found.places) + 1))
+    n, n_ended = counts["_n"].astype("int64"), counts["_n_ended"].astype("int64")
+    deleting = counts["_state"] == "to_be_deleted"
+    state = counts["_state"].where(~deleting, "was_abandoned").map(code).fillna(code["unknown"])
+    what_over = np.where(fate == _LOST, code["presumed_stuck"], code["ended"])
+    parts = (
+        counts.assign(_what=state, _n=n.where(~deleting, n - n_ended), _bin=created),
+        counts.assign(_what=code["was_completed"], _n=n_ended, _bin=created)[deleting],
+        counts.assign(_what=what_over, _bin=over)[fate != _OPEN],
+    )
+    both: pd.DataFrame = pd.concat(
+        [part.astype({"_what": "int64", "_n": "int64"}) for part in parts]
+    )
+    return both
+
+
+def _bin(unit: np.ndarray[Any, Any], found: bins.Bins) -> np.ndarray[Any, Any]:
+    return np.where(unit < 0, -1, found.places[unit])
 
 
 def _grid(
