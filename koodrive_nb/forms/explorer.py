@@ -237,17 +237,18 @@ class Explorer(Form):
         numbers = selector.device_numbers[self._mask]
         n_devices = len(set(numbers[numbers >= 0].tolist()))
         first, end = selector.window(self._question)
-        until = end if end is not None else selector.newest
-        edges = [
-            "the beginning" if pd.isna(edge) else tables.moment(edge, selector.zone)
-            for edge in (first, until)
-        ]
+        edges = {
+            "since": first if first is not None else selector.narrow["create_time"].min(),
+            "until": end if end is not None else selector.newest,
+        }
         facts = dict(selector.frame.attrs.get(ATTRS, {}))
         sources = sorted(selector.frame["source"].dropna().astype(str).unique())
         about = facts | ({"source": " and ".join(sources)} if sources else {})
+        about |= {name: edge.isoformat() for name, edge in edges.items() if pd.notna(edge)}
+        about["tz"] = selector.zone.key
         return (
             f"{n:,} of {theme.counted(total, 'record')} on {theme.counted(n_devices, 'device')} · "
-            f"{' to '.join(edges)} ({selector.zone.key}) · {theme.provenance(about)}"
+            f"{theme.window(about)} · {theme.provenance(about)}"
         )
 
     def _facts(self) -> str:

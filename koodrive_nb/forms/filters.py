@@ -50,7 +50,10 @@ class Filters(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if len(known["user_id"]) < 2:  # noqa: PLR2004 -- of one there is no choice
             found.pop()
         typed = widgets.VBox([self._text(name, *words) for name, words in _TYPED.items()])
-        super().__init__([row(*lists), row(*found, typed)])
+        choices, searches = row(*lists), row(*found, typed)
+        choices.add_class("koodrive-choices")
+        searches.add_class("koodrive-searches")
+        super().__init__([choices, searches])
 
     def __getitem__(self, name: str) -> widgets.Widget:
         """Give the field of a keyword, whose `value` can be set from code."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -14,8 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# What theme.finish leaves for the title, but for the room of buttons, and for each line below it.
+_TITLE_PX, _LINE_PX = 22, 16
+
+
 class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
-    """Shows one figure after the other in the same place.
+    """Shows one figure of `kd.charts` after the other in the same place.
 
     `on_click` is told the number of the trace, that of the point, and the point's x and y;
     `on_span` the first and the last x of what was selected by dragging. Where FigureWidget is not
@@ -30,9 +35,12 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._on_click, self._on_span = on_click, on_span
         self.figure = go.Figure()
         """The figure that is shown."""
+        self._heading = widgets.HTML()
         try:
             self._shown: Any = go.FigureWidget()
-            parts = [self._shown]
+            # By itself it keeps the width that it had when it was first drawn.
+            self._shown._config = {**self._shown._config, "responsive": True}  # noqa: SLF001 -- there is no other way
+            parts = [self._heading, self._shown]
         except ImportError as error:
             self._shown = widgets.Output()
             notice = Notice()
@@ -63,6 +71,7 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             return
         shown = self._shown
         layout = figure.layout.to_plotly_json()
+        self._heading.value = _take_heading(layout)
         if self._on_span is not None:
             layout |= {"dragmode": "select", "selectdirection": "h"}
         # plotly.js keeps what is not mentioned.
@@ -90,3 +99,23 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
         trace.on_click(clicked)
         trace.on_selection(selected)
+
+
+def _take_heading(layout: dict[str, Any]) -> str:
+    """Take title and subtitle out of a layout, and give them as markup.
+
+    plotly.js writes them over each other when it draws one figure in place of another, and in a
+    form they are read out, wrap, and have the colours around them.
+    """
+    title = layout.pop("title")
+    subtitle = title["subtitle"]["text"]
+    freed = _TITLE_PX + _LINE_PX * (subtitle.count("<br>") + 1)
+    layout["margin"] = layout["margin"] | {"t": layout["margin"]["t"] - freed}
+    layout["height"] -= freed
+    alt = html.escape(layout["meta"]["alt"])
+    # Both are written for plotly.js, which reads markup too: what came from outside is escaped.
+    return (
+        f'<div class="koodrive-heading"><b>{title["text"]}</b><br>'
+        f'<span class="koodrive-quiet">{subtitle}</span>'
+        f'<span class="koodrive-unseen">{alt}</span></div>'
+    )

@@ -67,10 +67,28 @@ STYLE = """<style>
   border-radius: 4px; font-family: var(--jp-code-font-family, monospace); font-size: 12.5px;
   white-space: pre-wrap; user-select: all; color: var(--kd-ink);
 }
-.koodrive-form .koodrive-plot { border-radius: 4px; overflow: hidden; background: #fff; }
+.koodrive-form .koodrive-plot { overflow: hidden; }
+.koodrive-form .koodrive-plot .js-plotly-plot { border-radius: 4px; overflow: hidden; }
+.koodrive-form .koodrive-heading { line-height: 1.35; padding: 2px 0; }
+.koodrive-form .koodrive-heading > b { font-size: 15px; }
+.koodrive-form .koodrive-heading > .koodrive-quiet { font-size: 12px; }
+.koodrive-form .koodrive-unseen {
+  position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+}
+.koodrive-form .koodrive-choices { align-items: flex-start; }
+.koodrive-form .koodrive-choices .widget-select-multiple { flex-direction: column; width: 148px; }
+.koodrive-form .koodrive-searches { align-items: flex-start; }
+.koodrive-form .koodrive-searches .widget-text { flex-direction: column; height: auto; }
+.koodrive-form .koodrive-choices .widget-select-multiple > .widget-label,
+.koodrive-form .koodrive-searches .widget-text > .widget-label {
+  text-align: left; width: 100%; height: 20px; line-height: 20px;
+}
+.koodrive-form .koodrive-searches .widget-text > input { width: 100%; height: 26px; flex: none; }
+.koodrive-form .koodrive-choices .widget-select-multiple select { width: 100%; }
 .koodrive-form .koodrive-beside { display: flex; flex-flow: row nowrap; gap: 10px; width: 100%; }
 .koodrive-form .koodrive-beside > * { flex: 1 1 0; min-width: 0; }
 @container (max-width: 999px) {
   .koodrive-form .koodrive-beside { flex-flow: column nowrap; }
+  .koodrive-form .koodrive-beside > * { flex: none; width: 100%; }
 }
 </style>"""

@@ -97,11 +97,11 @@ def text(value: Any, limit: int = _TEXT_CHARACTERS) -> str:
 
 
 def moment(stamp: Any, zone: ZoneInfo) -> str:
-    """Write an instant in a zone, with its offset."""
+    """Write an instant in a zone, with its offset where that can change."""
     if pd.isna(stamp):
         return _MISSING
-    local = stamp.tz_convert(zone)
-    return f"{local:%Y-%m-%d %H:%M:%S} {theme.offset(stamp, zone)}"
+    text = f"{stamp.tz_convert(zone):%Y-%m-%d %H:%M:%S}"
+    return text if zone.key == "UTC" else f"{text} {theme.offset(stamp, zone)}"
 
 
 def length(seconds: Any) -> str:

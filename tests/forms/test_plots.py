@@ -4,15 +4,17 @@ import plotly.graph_objects as go
 import pytest
 from ipywidgets.widgets.widget import _instances
 
+from koodrive_nb.charts import theme
 from koodrive_nb.forms.form import close_tree
 from koodrive_nb.forms.plots import Plot
 
 
-def bars(*names, **layout):
+def bars(*names, title="one", subtitle=("first", "second"), **layout):
     traces = [
         go.Bar(x=["2026-01-01", "2026-01-02"], y=[f"{name}1", 2], name=name) for name in names
     ]
-    return go.Figure(traces, layout)
+    figure = go.Figure(traces, layout)
+    return theme.finish(figure, title, subtitle, plot_px=100, alt=f"Bars of {', '.join(names)}.")
 
 
 def happens(plot, event, trace, points=(), selector=None):
@@ -31,13 +33,13 @@ def happens(plot, event, trace, points=(), selector=None):
     }
 
 
-def test_a_click_tells_the_trace_the_point_and_its_y():
+def test_a_click_tells_the_trace_the_point_and_where_it_is():
     told = []
     plot = Plot(on_click=lambda *what: told.append(what))
     plot.show(bars("a", "b"))
     happens(plot, "plotly_click", 1, [0])
     happens(plot, "plotly_click", 0, [1])
-    assert told == [(1, 0, "b1"), (0, 1, 2)]
+    assert told == [(1, 0, "2026-01-01", "b1"), (0, 1, "2026-01-01", 2)]
 
 
 def test_a_selection_of_several_traces_is_told_once():
@@ -60,17 +62,31 @@ def test_a_figure_without_listeners_can_be_clicked():
 
 def test_another_figure_leaves_nothing_of_the_former():
     plot = Plot(on_click=print)
-    plot.show(bars("a", "b", title={"text": "one"}, shapes=[{"type": "line"}], bargap=0.5))
-    second = bars("c", title={"text": "two"})
+    plot.show(bars("a", "b", shapes=[{"type": "line"}], bargap=0.5))
+    second = bars("c", title="two")
     plot.show(second)
     shown = plot._shown
     assert [trace.name for trace in shown.data] == ["c"]
     # plotly keeps an empty list where there was one.
     wanted = second.layout.to_plotly_json() | {"shapes": []}
+    del wanted["title"]
+    # Without the room for a title and two lines below it.
+    wanted["margin"] = wanted["margin"] | {"t": wanted["margin"]["t"] - 54}
+    wanted["height"] -= 54
     assert shown.layout.to_plotly_json() == wanted
     assert shown._widget_layout == wanted
     assert [trace["name"] for trace in shown._widget_data] == ["c"]
     assert plot.figure is second
+
+
+def test_title_and_subtitle_are_written_above_the_figure_and_read_out():
+    plot = Plot()
+    plot.show(bars("a", title="A title", subtitle=["1 &lt; 2"]))
+    heading = plot.children[0].value
+    assert "<b>A title</b>" in heading
+    assert "1 &lt; 2" in heading
+    assert "Bars of a." in heading
+    assert plot.figure.layout.title.text == "A title"
 
 
 def test_the_front_end_is_told_to_drop_what_the_former_figure_had():
@@ -89,7 +105,7 @@ def test_a_click_after_another_figure_is_told_of_that_one():
     plot.show(bars("a"))
     plot.show(bars("b"))
     happens(plot, "plotly_click", 0, [0])
-    assert told == [(0, 0, "b1")]
+    assert told == [(0, 0, "2026-01-01", "b1")]
 
 
 @pytest.mark.parametrize("missing", ["anywidget", None])
@@ -103,7 +119,7 @@ def test_without_figure_widget_the_figure_is_plain_and_a_line_says_so(monkeypatc
     assert not plot.is_linked
     notice, output = plot.children
     assert "needs anywidget (pip install anywidget)" in notice.text
-    for figure in (bars("a", title={"text": "one"}), bars("b", title={"text": "two"})):
+    for figure in (bars("a"), bars("b", title="two")):
         plot.show(figure)
         (shown,) = output.outputs
         assert shown["data"]["text/plain"] == figure.layout.title.text
