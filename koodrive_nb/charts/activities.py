@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import span
@@ -16,6 +15,8 @@ from koodrive_nb.charts.time_axis import TimeAxis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import plotly.graph_objects as go
 
 _MAX_GROUPS = 12
 # Twelve groups of the days of nine weeks.
@@ -51,14 +52,14 @@ def draw(table: pd.DataFrame, events: pd.DataFrame | None) -> go.Figure:
     zone = ZoneInfo(about.get("tz", "UTC"))
     axis = TimeAxis(table[["bin_start", "bin_end"]].drop_duplicates(), zone)
     unit = _unit(about, table)
-    figure = go.Figure()
+    figure = theme.blank()
     parts = [(name, part.tail(at_most)) for name, part in drawn]
     if keys:
         plot_px = panels.draw_groups(figure, parts, axis, unit)
     else:
         plot_px = panels.draw_one(figure, parts[0][1], axis, unit)
     title = f"{unit} ({theme.zone_name(about)}{axis.note})"
-    figure.update_layout(barmode="stack", xaxis={"title": {"text": title}})
+    theme.lay_out(figure, barmode="stack", xaxis={"title": {"text": title}})
     n = int(table["created"].sum())
     left_out = [
         f"The {len(drawn)} largest of {len(found):,} groups are drawn."

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from koodrive_nb import analysis
 from koodrive_nb.analysis.adherences import CELLS
@@ -16,6 +15,8 @@ from koodrive_nb.errors import InvalidParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import plotly.graph_objects as go
 
 _PLOT_PX = 320
 _ROW_PX = 21
@@ -60,7 +61,7 @@ def adherence(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.Figure:
 def _bars(
     table: pd.DataFrame, about: Mapping[str, Any], zone: ZoneInfo, events: pd.DataFrame | None
 ) -> go.Figure:
-    figure = go.Figure()
+    figure = theme.blank()
     parts = {name: _WORDS[name] for name in ("adhered", "unknown", "missed")}
     is_known, most = days.stack(figure, table, parts, "expected", zone)
     purged = days.purged_before(table, about, zone)
@@ -68,7 +69,8 @@ def _bars(
     is_partial = table["bin_end"] > pd.Timestamp(about.get("as_of") or pd.Timestamp.max, tz="UTC")
     days.hatch(figure, table[is_partial], "day is not over", zone, shape=".")
     unit = {"range": [0, 100], "ticksuffix": " %"}
-    figure.update_layout(
+    theme.lay_out(
+        figure,
         barmode="stack",
         bargap=0.06,
         hovermode="x unified",
@@ -108,7 +110,7 @@ def _grid(table: pd.DataFrame, about: Mapping[str, Any], zone: ZoneInfo) -> go.F
     n_rows = len(drawn) // n_days
     starts = drawn["bin_start"].iloc[:n_days].dt.tz_convert(zone)
     codes = [CELLS.index(cell) for cell in drawn["cell"]]
-    figure = go.Figure()
+    figure = theme.blank()
     told = [
         [_WORDS[cell], completed, n]
         for cell, completed, n in zip(drawn["cell"], drawn["completed"], drawn["n"], strict=True)
@@ -141,7 +143,8 @@ def _grid(table: pd.DataFrame, about: Mapping[str, Any], zone: ZoneInfo) -> go.F
             marker={"symbol": "square", "size": 12, "color": _COLOURS[cell]},
             hoverinfo="skip",
         )
-    figure.update_layout(
+    theme.lay_out(
+        figure,
         xaxis={
             "type": "date",
             "title": {"text": f"day ({theme.zone_name(about)})"},

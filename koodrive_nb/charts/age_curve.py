@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from koodrive_nb.analysis.rules import span
 from koodrive_nb.charts import judgements, theme
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import pandas as pd
+    import plotly.graph_objects as go
 
 _PLOT_PX = 380
 _HEADROOM = 0.09
@@ -81,7 +81,7 @@ def draw(table: pd.DataFrame) -> go.Figure:
     drawn = found[: judgements.MOST_GROUPS]
     is_known = all(one.of is not None for one in found)
     last_h = max([_LAST_H, *(float(one.age_h[-1]) for one in drawn if len(one.age_h))])
-    figure = go.Figure()
+    figure = theme.blank()
     for number, one in enumerate(drawn):
         _draw(figure, one, number, last_h, at_most=_MOST_POINTS // max(1, len(drawn)))
     rpo_h = about.get("rpo_h")
@@ -91,7 +91,8 @@ def draw(table: pd.DataFrame) -> go.Figure:
     notes = [_line_note(found, age, is_rpo=age == rpo_h) for age in lines]
     if len(drawn) == 1 and is_known:
         notes.append(_never_note(drawn[0]))
-    figure.update_layout(
+    theme.lay_out(
+        figure,
         xaxis={
             **theme.UNSEEN_TICKS,
             "type": "log",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from koodrive_nb.analysis.rules import span
 from koodrive_nb.charts import theme
@@ -13,6 +12,8 @@ from koodrive_nb.charts.duration_axis import PAD, duration_axis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import plotly.graph_objects as go
 
 _PLOT_PX = 360
 _NUMBER_PX = 15
@@ -35,11 +36,12 @@ def draw_curves(groups: list[tuple[str, pd.DataFrame]], about: Mapping[str, Any]
     times = pd.concat([part["t_s"] for _, part in drawn]) if drawn else pd.Series(dtype="float64")
     times = times[times > 0]
     low, high = (times.min(), times.max()) if len(times) else (1.0, float(_DAY_S))
-    figure = go.Figure()
+    figure = theme.blank()
     for (name, part), (colour, dash) in zip(drawn, _LINES, strict=False):
         _draw_interval(figure, part, colour, low)
         _draw_curve(figure, name, part, {"color": colour, "dash": dash, "width": 2}, (low, high))
-    figure.update_layout(
+    theme.lay_out(
+        figure,
         annotations=_numbers(drawn),
         xaxis=duration_axis(low, high)
         | {"title": {"text": "time since its creation (logarithmic)"}},
@@ -71,7 +73,8 @@ def draw_curves(groups: list[tuple[str, pd.DataFrame]], about: Mapping[str, Any]
         plot_px=_PLOT_PX,
         alt=f"Completion curves of {n:,} backups in {theme.counted(len(groups), 'group')}.",
     )
-    return finished.update_layout(margin={"r": _MARGIN_PX})
+    theme.lay_out(finished, margin={"r": _MARGIN_PX})
+    return finished
 
 
 def _percent(shares: pd.Series[Any]) -> list[float | None]:

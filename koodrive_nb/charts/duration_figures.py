@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
-
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import span
 from koodrive_nb.charts import theme
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
+    import plotly.graph_objects as go
 
 _MAX_GROUPS = 20
 _ROW_PX = 46
@@ -72,14 +71,15 @@ def _draw_percentiles(
     rows: list[tuple[str, Any]] = [
         (name, row) for name, part in slowest for row in part.to_dict("records") if row["n"]
     ]
-    figure = go.Figure()
+    figure = theme.blank()
     for attempt, (words, colour, dash) in _ATTEMPTS.items():
         _draw_spans(figure, rows, attempt, words, {"color": colour, "dash": dash, "width": 4})
     for column, (name, symbol, size) in _MARKS.items():
         _draw_marks(figure, rows, column, name, {"symbol": symbol, "size": size})
     ends = [shown for _, row in rows for shown in (_shown(row["p50_s"]), _shown(_highest(row)))]
     low, high = (min(ends), max(ends)) if ends else (1.0, 60.0)
-    figure.update_layout(
+    theme.lay_out(
+        figure,
         annotations=[_words(place, row, (low, high)) for place, (_, row) in enumerate(rows)],
         xaxis=duration_axis(low, high * 1.3)
         | {"title": {"text": "from creation to end (logarithmic)"}},

@@ -70,8 +70,10 @@ def draw(
         x0, x1 = (str(text) for text in (write(ends) if write else theme.wall(ends, zone)))
         shapes += _shapes(x0, x1, rise * _LINE_PX)
         notes.append(_note(x0, event.label, rise * _LINE_PX, is_right=is_right))
-    figure.update_layout(
-        shapes=[*figure.layout.shapes, *shapes], annotations=[*figure.layout.annotations, *notes]
+    theme.lay_out(
+        figure,
+        shapes=[*figure.layout.shapes, *shapes],
+        annotations=[*figure.layout.annotations, *notes],
     )
     return _told(len(found), len(inside), len(drawn))
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from koodrive_nb import analysis
 from koodrive_nb.analysis.exposures import AGES
@@ -15,6 +14,8 @@ from koodrive_nb.charts import age_curve, judgements, theme
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    import plotly.graph_objects as go
 
 _ROW_PX = 36
 _DENSE_ROW_PX = 19
@@ -43,11 +44,12 @@ def exposure(table: pd.DataFrame) -> go.Figure:
     groups = _groups(table, keys)
     drawn = groups[: judgements.MOST_GROUPS]
     rpo_h = about.get("rpo_h")
-    figure = go.Figure()
+    figure = theme.blank()
     _draw_bars(figure, drawn, about)
     top = _top(drawn)
     row_px = _DENSE_ROW_PX if keys else _ROW_PX
-    figure.update_layout(
+    theme.lay_out(
+        figure,
         barmode="stack",
         legend={"traceorder": "normal"},
         xaxis={

@@ -6,8 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-import plotly.graph_objects as go
-
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import span
 from koodrive_nb.charts import days, judgements, theme
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
+    import plotly.graph_objects as go
 
 _PLOT_PX = 340
 
@@ -36,7 +35,7 @@ def exposure_history(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.
     about = days.told(theme.facts(table))
     zone = ZoneInfo(about.get("tz", "UTC"))
     rpo = _rpo(about)
-    figure = go.Figure()
+    figure = theme.blank()
     parts = {
         "protected": f"protected: {rpo} old at most",
         "late": "late",
@@ -55,7 +54,8 @@ def exposure_history(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.
     days.hatch(figure, table[~table["is_complete"]], purged, zone, shape="/")
     days.hatch(figure, table[table["is_partial"]], "day is not over", zone, shape=".")
     unit = {"range": [0, 100], "ticksuffix": " %", "title": {"text": "share of devices in scope"}}
-    figure.update_layout(
+    theme.lay_out(
+        figure,
         barmode="stack",
         bargap=0,
         hovermode="x unified",

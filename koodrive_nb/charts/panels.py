@@ -47,7 +47,8 @@ def draw_one(figure: go.Figure, table: pd.DataFrame, axis: TimeAxis, unit: str) 
     drawing.created(table, "x", 1)
     drawing.open(table, 2)
     drawing.share(table, "x", 3)
-    figure.update_layout(
+    theme.lay_out(
+        figure,
         xaxis={"type": "date", "anchor": "y3"} | axis.span(table, unit, 12),
         shapes=drawing.shapes,
     )
@@ -80,7 +81,8 @@ def draw_groups(
     bottom_axis = {"type": "date", "anchor": "free", "position": 0}
     paint = {"gridcolor": theme.GRID, "linecolor": theme.GRID, "automargin": True}
     shown = groups[0][1] if groups else pd.DataFrame()
-    figure.update_layout(
+    theme.lay_out(
+        figure,
         xaxis=bottom_axis | axis.span(shown, unit, 9) | {"domain": _LEFT},
         xaxis2=bottom_axis | paint | axis.span(shown, unit, 3) | {"domain": _RIGHT},
         annotations=notes,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
-
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import STATES, word
 from koodrive_nb.charts import theme
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
 
 _MAX_GROUPS = 30
 _BAR_PX = 46
@@ -31,7 +30,7 @@ def status_breakdown(table: pd.DataFrame) -> go.Figure:
     keys = about.get("by") or list(table.columns[: table.columns.get_loc("n")])
     drawn = table.head(_MAX_GROUPS)
     groups = [theme.group(row, keys) for row in drawn[keys].to_numpy()]
-    figure = go.Figure()
+    figure = theme.blank()
     rows: list[Any] = drawn.to_dict("records")
     positions = list(range(len(drawn)))
     for state in STATES:
@@ -56,7 +55,8 @@ def status_breakdown(table: pd.DataFrame) -> go.Figure:
             "%{customdata[2]} (%{customdata[1]})<extra></extra>",
         )
     total, stuck = int(table["n"].sum()), int(table["stuck"].sum())
-    figure.update_layout(
+    theme.lay_out(
+        figure,
         barmode="stack",
         uniformtext={"minsize": 10, "mode": "hide"},
         bargap=0.32,

@@ -226,6 +226,25 @@ def _balanced(sentence: str) -> list[str]:
     return lines
 
 
+def blank() -> go.Figure:
+    """Begin a figure in our template; that of plotly costs more than the figure."""
+    return go.Figure(layout={"template": TEMPLATE})
+
+
+def lay_out(figure: go.Figure, **more: Any) -> None:
+    """Add to the layout of a figure; plotly's own update_layout takes ten times as long."""
+    figure.layout = _merged(figure.layout.to_plotly_json(), more)
+
+
+def _merged(former: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        name: _merged(former[name], value)
+        for name, value in more.items()
+        if isinstance(value, dict) and isinstance(former.get(name), dict)
+    }
+    return {**former, **more, **both}
+
+
 def finish(
     figure: go.Figure, title: str, subtitle: Iterable[str], *, plot_px: int, alt: str
 ) -> go.Figure:
@@ -235,8 +254,8 @@ def finish(
     above = [note for note in figure.layout.annotations if (note.yref, note.y) == ("paper", 1)]
     top = 62 + _LINE_PX * len(lines) + max((int(note.yshift or 0) for note in above), default=0)
     bottom = 96
-    figure.update_layout(
-        template=TEMPLATE,
+    lay_out(
+        figure,
         title={
             "text": title,
             "x": 0,

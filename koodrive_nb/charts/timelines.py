@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import STATES, span, word
@@ -16,6 +15,8 @@ from koodrive_nb.charts.events import draw as draw_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import plotly.graph_objects as go
 
 _ROW_PX = 24
 _DENSE_ROW_PX = 17
@@ -42,7 +43,7 @@ def timeline(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.Figure:
     about = theme.facts(table)
     zone = ZoneInfo(about.get("tz", "UTC"))
     rows = rows_of(table)
-    figure = go.Figure()
+    figure = theme.blank()
     low, high = _span(table, about)
     marks.draw_gaps(figure, table[table["kind"] == "gap"], rows, zone, low)
     backups = table[table["kind"] == "backup"]
@@ -50,7 +51,8 @@ def timeline(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.Figure:
         marks.draw_backups(figure, backups[backups["state"] == state], state, rows, zone)
     marks.draw_waiting(figure, table[table["kind"] == "waiting"], rows, zone)
     shapes = [*marks.bands(rows), *marks.now_line(about, zone)]
-    figure.update_layout(
+    theme.lay_out(
+        figure,
         # All at once: plotly checks the whole figure anew for each shape that is added.
         shapes=shapes,
         annotations=marks.now_words(about, zone),
