@@ -56,6 +56,10 @@ class Explorer(Form):
         given = {"as_of": as_of, "tz": tz, "stuck_after": stuck_after}
         self._given = {k: v for k, v in given.items() if v is not None and v != "auto"}
         self._has_devices = devices is not None
+        frame = self._selector.frame
+        sources = sorted(frame["source"].cat.categories[frame["source"].value_counts() > 0])
+        known = {"source": " and ".join(sources)} if sources else {}
+        self._about = frame.attrs.get(ATTRS, {}) | known | {"tz": self._selector.zone.key}
         view = view or _OPENS_ON
         self._question = Question.read(**view)
         super().__init__()
@@ -203,7 +207,7 @@ class Explorer(Form):
         selector, question = self._selector, self._question
         self._selection = None
         self._mask = selector.fits(question)
-        self._breakdown = Breakdown(selector, question)
+        self._breakdown = Breakdown(selector, question, self._mask)
         self._timeline = Timeline(selector, question, self._mask)
         self.breakdown.show(self._breakdown.figure)
         self.timeline.show(self._timeline.figure)
@@ -234,18 +238,13 @@ class Explorer(Form):
     def _summarised(self) -> str:
         selector = self._selector
         n, total = int(self._mask.sum()), len(selector.frame)
-        numbers = selector.device_numbers[self._mask]
-        n_devices = len(set(numbers[numbers >= 0].tolist()))
+        n_devices = int(selector.devices_in(self._mask).sum())
         first, end = selector.window(self._question)
         edges = {
-            "since": first if first is not None else selector.narrow["create_time"].min(),
+            "since": first if first is not None else selector.oldest,
             "until": end if end is not None else selector.newest,
         }
-        facts = dict(selector.frame.attrs.get(ATTRS, {}))
-        sources = sorted(selector.frame["source"].dropna().astype(str).unique())
-        about = facts | ({"source": " and ".join(sources)} if sources else {})
-        about |= {name: edge.isoformat() for name, edge in edges.items() if pd.notna(edge)}
-        about["tz"] = selector.zone.key
+        about = self._about | {k: v.isoformat() for k, v in edges.items() if pd.notna(v)}
         return (
             f"{n:,} of {theme.counted(total, 'record')} on {theme.counted(n_devices, 'device')} · "
             f"{theme.window(about)} · {theme.provenance(about)}"

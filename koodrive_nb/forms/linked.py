@@ -30,12 +30,14 @@ class Breakdown:
     Those two are what a click in it asks for: what fits them is bright, the rest is faint.
     """
 
-    def __init__(self, selector: Selector, question: Question) -> None:
-        kept = selector.narrow[selector.fits(question, without=_ASKED_BY_STATUS)]
-        self.table = analysis.status_breakdown(kept, tz=selector.zone.key)
-        self.figure: go.Figure = charts.status_breakdown(self.table)
+    def __init__(self, selector: Selector, question: Question, mask: Mask) -> None:
         asked = question.chosen
-        if asked.keys() & set(_ASKED_BY_STATUS):
+        is_clicked = bool(asked.keys() & set(_ASKED_BY_STATUS))
+        if is_clicked:
+            mask = selector.fits(question, without=_ASKED_BY_STATUS)
+        self.table = analysis.status_breakdown(selector.part(mask), tz=selector.zone.key)
+        self.figure: go.Figure = charts.status_breakdown(self.table)
+        if is_clicked:
             modules = self.table["module"].isin(asked.get("module", self.table["module"]))
             bright = [int(place) for place in np.flatnonzero(modules)]
             for state, trace in zip(STATES, self.figure.data, strict=True):
@@ -58,18 +60,17 @@ class Timeline:
         self._selector = selector
         first, end = selector.window(question)
         window: dict[str, Any] = {"since": first, "until": end, "tz": selector.zone.key}
-        numbers = selector.device_numbers[mask]
-        candidates = np.bincount(numbers[numbers >= 0], minlength=len(selector.devices)) > 0
+        candidates = selector.devices_in(mask)
         if question.chosen.keys() - set(_ASKED_BY_STATUS):
             # Asked for by what they are, devices without any record show that they have none.
             candidates |= selector.devices_that_fit(question) & ~selector.has_records
         chosen = np.flatnonzero(candidates)
         if len(chosen) > _FLOW_ABOVE_DEVICES:
-            kept = selector.narrow[mask]
-            self.table = analysis.timeline(kept, form="flow", **window)
+            self.table = analysis.activity(selector.part(mask), **window)
+            self.figure: go.Figure = charts.activity(self.table)
         else:
             self.table = self._lanes(question, mask, chosen, window)
-        self.figure: go.Figure = charts.timeline(self.table)
+            self.figure = charts.timeline(self.table)
 
     def _lanes(
         self, question: Question, mask: Mask, chosen: np.ndarray[Any, Any], window: dict[str, Any]

@@ -78,6 +78,7 @@ class Selector:
         self.zone = settings.display_zone(tz)
         self.frame = classify(records, as_of=as_of, stuck_after=stuck_after).reset_index(drop=True)
         rules.lazy(self.frame, (*_NEEDED, *SEARCHED))
+        self.oldest = self.frame["create_time"].min()
         self.newest = self.frame["as_of"].max() if len(self.frame) else None
         self.narrow = self.frame[list(_NEEDED)].copy()
         for name in _REPEATED:
@@ -92,6 +93,7 @@ class Selector:
         )
         self._number_devices(status.rename(columns={"state": "protection"}))
         self._texts: tuple[str, Mask] | None = None
+        self._part: tuple[Mask, pd.DataFrame] | None = None
 
     def _number_devices(self, status: pd.DataFrame) -> None:
         """List the devices of the records and those that are judged, and number both alike."""
@@ -179,6 +181,18 @@ class Selector:
         names = [name for name in SEARCHED if name not in _SINGLE]
         found = {name: pd.factorize(self.frame[name]) for name in names}
         return {name: (codes, pd.Series(texts)) for name, (codes, texts) in found.items()}
+
+    def devices_in(self, mask: Mask) -> Mask:
+        """Tell for each device whether one of these records is of it."""
+        # Records without a device have the number -1.
+        counts = np.bincount(self.device_numbers[mask] + 1, minlength=len(self.devices) + 1)
+        return counts[1:] > 0
+
+    def part(self, mask: Mask) -> pd.DataFrame:
+        """Give the records of a mask, with what figures need; twice the same mask costs once."""
+        if self._part is None or self._part[0] is not mask:
+            self._part = mask, self.narrow if mask.all() else self.narrow[mask]
+        return self._part[1]
 
     def take(self, mask: Mask) -> pd.DataFrame:
         """Give the records of a mask, classified, as `kd.analysis.select` gives them."""
