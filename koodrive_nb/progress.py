@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _AFTER_S = 1.0
+_hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
 @contextmanager
@@ -25,7 +27,7 @@ def bar(
 
     `wanted` is True, False, or None for: if somebody is watching. `count` tells how much is done.
     """
-    if not (is_watched() if wanted is None else wanted):
+    if _hidden.get() or not (is_watched() if wanted is None else wanted):
         yield lambda: None
         return
     from tqdm.auto import tqdm  # noqa: PLC0415 -- it imports ipywidgets, in a notebook
@@ -46,6 +48,16 @@ def bar(
         finally:
             if widget:
                 widget.hide()
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Show no bar meanwhile: something else tells how far it is."""
+    token = _hidden.set(True)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
 
 
 class _Widget:

@@ -199,3 +199,17 @@ with progress.bar(True, "backup records", " pages", 10, lambda: 4) as update:
     (shown,) = notebook.cells[0].outputs
     assert shown["output_type"] == "display_data"
     assert shown["data"] == {"text/plain": ""}
+
+
+def test_no_bar_appears_where_something_else_tells_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_AFTER_S", 0)
+
+    def draw():
+        with progress.bar(WANTED, "backup records", "page", 10, lambda: 7) as update:
+            time.sleep(0.12)
+            update()
+        return capsys.readouterr().err
+
+    with progress.hidden():
+        assert draw() == ""
+    assert "7/10" in draw()
