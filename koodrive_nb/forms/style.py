@@ -91,4 +91,33 @@ STYLE = """<style>
   .koodrive-form .koodrive-beside { flex-flow: column nowrap; }
   .koodrive-form .koodrive-beside > * { flex: none; width: 100%; }
 }
+.koodrive-form .koodrive-card {
+  border: 1px solid var(--kd-line); border-radius: 6px; padding: 8px 12px 10px; margin: 4px 0 8px;
+  background: var(--kd-paper); color: var(--kd-ink);
+}
+.koodrive-form .koodrive-card h4 { margin: 0 0 6px; font-size: 14px; }
+.koodrive-form .koodrive-card h5 { margin: 8px 0 2px; font-size: 12.5px; color: var(--kd-quiet); }
+.koodrive-form .koodrive-card dl {
+  display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 2px 14px; margin: 0;
+}
+.koodrive-form .koodrive-card dt, .koodrive-form .koodrive-card dd {
+  float: none; width: auto; margin: 0; line-height: 1.45;
+}
+.koodrive-form .koodrive-card dt {
+  color: var(--kd-quiet); font-weight: normal; white-space: nowrap;
+}
+.koodrive-form .koodrive-card dd { font-variant-numeric: tabular-nums; }
+.koodrive-form .koodrive-id { font-family: var(--jp-code-font-family, monospace); font-size: 12px; }
+.koodrive-form details > summary { cursor: pointer; }
+.koodrive-form .koodrive-tree details > :not(summary) { margin-left: 16px; }
+.koodrive-form .koodrive-tree .koodrive-leaf { padding-left: 14px; }
+.koodrive-form .koodrive-card > details { margin-top: 8px; }
+.koodrive-form .koodrive-card pre {
+  margin: 4px 0 0; padding: 8px; max-height: 320px; overflow: auto; white-space: pre-wrap;
+  background: var(--kd-band); color: var(--kd-ink); border: 1px solid var(--kd-line);
+  border-radius: 4px; font-family: var(--jp-code-font-family, monospace); font-size: 12px;
+}
+.koodrive-form .koodrive-list ul {
+  margin: 2px 0 6px; padding-left: 20px; max-height: 180px; overflow: auto;
+}
 </style>"""
