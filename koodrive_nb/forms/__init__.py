@@ -5,5 +5,6 @@ Every form works without a front end too: values that are set from code do what 
 
 from koodrive_nb.forms.connect import ConnectForm
 from koodrive_nb.forms.explorer import Explorer
+from koodrive_nb.forms.lookup import RecordForm
 
-__all__ = ["ConnectForm", "Explorer"]
+__all__ = ["ConnectForm", "Explorer", "RecordForm"]
