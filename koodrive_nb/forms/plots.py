@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 
 # What theme.finish leaves for the title, but for the room of buttons, and for each line below it.
 _TITLE_PX, _LINE_PX = 22, 16
+# JupyterLab puts a figure on the page after plotly.js has drawn it, 700 pixels wide; plotly.js
+# follows the window alone.
+_TELL_WINDOW = """
+function render({ el }) {
+  let width = 0;
+  const observer = new ResizeObserver(() => {
+    if (el.clientWidth && el.clientWidth !== width) {
+      window.dispatchEvent(new Event("resize"));
+    }
+    width = el.clientWidth;
+  });
+  observer.observe(el);
+  return () => observer.disconnect();
+}
+export default { render };
+"""
 
 
 class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -40,7 +56,7 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self._shown: Any = go.FigureWidget()
             # By itself it keeps the width that it had when it was first drawn.
             self._shown._config = {**self._shown._config, "responsive": True}  # noqa: SLF001 -- there is no other way
-            parts = [self._heading, self._shown]
+            parts = [self._heading, self._shown, _width_teller()]
         except ImportError as error:
             self._shown = widgets.Output()
             notice = Notice()
@@ -99,6 +115,14 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
         trace.on_click(clicked)
         trace.on_selection(selected)
+
+
+def _width_teller() -> widgets.Widget:
+    """Make a widget without height that tells the window when its place gets another width."""
+    import anywidget  # noqa: PLC0415 -- without it there is no FigureWidget either
+
+    teller: widgets.Widget = anywidget.AnyWidget(_esm=_TELL_WINDOW)
+    return teller
 
 
 def _take_heading(layout: dict[str, Any]) -> str:
