@@ -52,21 +52,8 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.figure = go.Figure()
         """The figure that is shown."""
         self._heading = widgets.HTML()
-        try:
-            self._shown: Any = go.FigureWidget()
-            # By itself it keeps the width that it had when it was first drawn.
-            self._shown._config = {**self._shown._config, "responsive": True}  # noqa: SLF001 -- there is no other way
-            parts = [self._heading, self._shown, _width_teller()]
-        except ImportError as error:
-            self._shown = widgets.Output()
-            notice = Notice()
-            notice.say(
-                f"This figure is plain: clicks in it select nothing, since FigureWidget needs "
-                f"{error.name or 'anywidget'} (pip install anywidget).",
-                "warning",
-            )
-            parts = [notice, self._shown]
-        super().__init__(parts)
+        self._shown: Any = None
+        super().__init__()
         self.add_class("koodrive-plot")
 
     @property
@@ -77,27 +64,53 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def show(self, figure: go.Figure) -> None:
         """Draw another figure in place of the one before."""
         self.figure = figure
-        if not self.is_linked:
+        layout = figure.layout.to_plotly_json()
+        self._heading.value = _take_heading(layout)
+        if self._on_span is not None:
+            layout |= {"dragmode": "select", "selectdirection": "h"}
+        if self._shown is None:
+            self._open(figure, layout)
+        elif self.is_linked:
+            self._change(figure, layout)
+        if self.is_linked:
+            for number, trace in enumerate(self._shown.data):
+                self._listen(number, trace)
+        else:
             data = {
                 "application/vnd.plotly.v1+json": figure.to_plotly_json(),
                 "text/plain": str(figure.layout.title.text),
             }
             output = {"output_type": "display_data", "data": data, "metadata": {}}
             self._shown.outputs = (output,)
+
+    def _open(self, figure: go.Figure, layout: dict[str, Any]) -> None:
+        """Begin with this figure: filled later, it stays empty where a front end is slow."""
+        try:
+            self._shown = go.FigureWidget(figure.data, layout)
+        except ImportError as error:
+            self._shown = widgets.Output()
+            notice = Notice()
+            notice.say(
+                f"This figure is plain: clicks in it select nothing, since FigureWidget needs "
+                f"{error.name or 'anywidget'} (pip install anywidget).",
+                "warning",
+            )
+            self.children = [notice, self._shown]
             return
+        # By itself it keeps the width that it had when it was first drawn.
+        self._shown._config = {**self._shown._config, "responsive": True}  # noqa: SLF001 -- there is no other way
+        self.children = [self._heading, self._shown, _width_teller()]
+
+    def _change(self, figure: go.Figure, layout: dict[str, Any]) -> None:
         shown = self._shown
-        layout = figure.layout.to_plotly_json()
-        self._heading.value = _take_heading(layout)
-        if self._on_span is not None:
-            layout |= {"dragmode": "select", "selectdirection": "h"}
         # plotly.js keeps what is not mentioned.
         gone = dict.fromkeys(set(shown.layout.to_plotly_json()) - set(layout))
+        # A click is told to one trace after the other, those included that it has just removed.
+        spare = [go.Scatter(visible=False)] * (len(shown.data) - len(figure.data))
         shown.data = ()
         with shown.batch_update():
             shown.layout.update(gone | layout, overwrite=True)
-        shown.add_traces(figure.data)
-        for number, trace in enumerate(shown.data):
-            self._listen(number, trace)
+        shown.add_traces([*figure.data, *spare])
         # A front end that opens the figure only now draws it from these.
         shown._widget_layout = shown.layout.to_plotly_json()  # noqa: SLF001 -- as plotly itself does
         shown._widget_data = [trace.to_plotly_json() for trace in shown.data]  # noqa: SLF001 -- as above

@@ -126,23 +126,15 @@ def test_twenty_runs_of_a_cell_in_a_real_kernel_leave_as_many_widgets_as_one():
     makers = {
         "connect": "kd.forms.ConnectForm()",
         "two": "(kd.forms.ConnectForm(), kd.forms.ConnectForm())",
-        "all parts": "Parts()",
+        "records": "kd.forms.RecordForm(client).look_up(['1842862763295184641'])",
+        "explorer": "kd.forms.Explorer(records)",
     }
     parts = """
 import koodrive_nb as kd
 import ipywidgets.widgets.widget as widget
-from koodrive_nb.forms.finder import Finder
-from koodrive_nb.forms.form import Form
-from koodrive_nb.forms.plots import Plot
-from koodrive_nb.forms.tables import PagedTable
-import plotly.graph_objects as go
 
-class Parts(Form):
-    def __init__(self):
-        super().__init__()
-        plot = Plot(print, print)
-        plot.show(go.Figure(go.Scatter(x=[1], y=[2])))
-        self._fill(plot, PagedTable("records"), Finder("device", {"1": "one"}, print))
+client = kd.connect("sandbox")
+records = client.records(module="folder", max_pages=1)
 """
     sources = [parts, *makers.values(), "len(widget._instances)"]
     notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, sources)))

@@ -53,6 +53,14 @@ def test_a_selection_of_several_traces_is_told_once():
     assert (plot._shown.layout.dragmode, plot._shown.layout.selectdirection) == ("select", "h")
 
 
+def test_a_click_may_change_the_figure_to_one_of_fewer_traces():
+    plot = Plot(on_click=lambda *_: plot.show(bars("c")))
+    plot.show(bars("a", "b"))
+    happens(plot, "plotly_click", 0, [0])
+    assert plot.figure.data[0].name == "c"
+    assert plot._shown._js2py_pointsCallback is None
+
+
 def test_a_figure_without_listeners_can_be_clicked():
     plot = Plot()
     plot.show(bars("a"))
@@ -66,7 +74,8 @@ def test_another_figure_leaves_nothing_of_the_former():
     second = bars("c", title="two")
     plot.show(second)
     shown = plot._shown
-    assert [trace.name for trace in shown.data] == ["c"]
+    # Spare ones are not seen: a click is told to as many traces as there were.
+    assert [(trace.name, trace.visible) for trace in shown.data] == [("c", None), (None, False)]
     # plotly keeps an empty list where there was one.
     wanted = second.layout.to_plotly_json() | {"shapes": []}
     del wanted["title"]
@@ -75,7 +84,7 @@ def test_another_figure_leaves_nothing_of_the_former():
     wanted["height"] -= 54
     assert shown.layout.to_plotly_json() == wanted
     assert shown._widget_layout == wanted
-    assert [trace["name"] for trace in shown._widget_data] == ["c"]
+    assert [trace.get("name") for trace in shown._widget_data] == ["c", None]
     assert plot.figure is second
 
 
@@ -111,16 +120,16 @@ def test_a_click_after_another_figure_is_told_of_that_one():
 @pytest.mark.parametrize("missing", ["anywidget", None])
 def test_without_figure_widget_the_figure_is_plain_and_a_line_says_so(monkeypatch, missing):
     class Missing:
-        def __init__(self):
+        def __init__(self, *_):
             raise ImportError("no", name=missing)
 
     monkeypatch.setattr(go, "FigureWidget", Missing)
     plot = Plot(on_click=print)
-    assert not plot.is_linked
-    notice, output = plot.children
-    assert "needs anywidget (pip install anywidget)" in notice.text
     for figure in (bars("a"), bars("b", title="two")):
         plot.show(figure)
+        assert not plot.is_linked
+        notice, output = plot.children
+        assert "needs anywidget (pip install anywidget)" in notice.text
         (shown,) = output.outputs
         assert shown["data"]["text/plain"] == figure.layout.title.text
         assert shown["data"]["application/vnd.plotly.v1+json"] == figure.to_plotly_json()
