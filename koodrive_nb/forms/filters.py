@@ -48,7 +48,7 @@ class Filters(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         known = _known(selector)
         found = [self._finder(name, known[name]) for name in _FOUND]
         if len(known["user_id"]) < 2:  # noqa: PLR2004 -- of one there is no choice
-            found.pop()
+            found[-1].layout.display = "none"
         typed = widgets.VBox([self._text(name, *words) for name, words in _TYPED.items()])
         choices, searches = row(*lists), row(*found, typed)
         choices.add_class("koodrive-choices")

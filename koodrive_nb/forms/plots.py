@@ -53,7 +53,7 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         """The figure that is shown."""
         self._heading = widgets.HTML()
         self._shown: Any = None
-        super().__init__()
+        super().__init__([self._heading])
         self.add_class("koodrive-plot")
 
     @property
@@ -95,7 +95,8 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
                 f"{error.name or 'anywidget'} (pip install anywidget).",
                 "warning",
             )
-            self.children = [notice, self._shown]
+            self._heading.layout.display = "none"
+            self.children = [notice, self._heading, self._shown]
             return
         # By itself it keeps the width that it had when it was first drawn.
         self._shown._config = {**self._shown._config, "responsive": True}  # noqa: SLF001 -- there is no other way

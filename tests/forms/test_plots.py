@@ -128,7 +128,7 @@ def test_without_figure_widget_the_figure_is_plain_and_a_line_says_so(monkeypatc
     for figure in (bars("a"), bars("b", title="two")):
         plot.show(figure)
         assert not plot.is_linked
-        notice, output = plot.children
+        notice, _, output = plot.children
         assert "needs anywidget (pip install anywidget)" in notice.text
         (shown,) = output.outputs
         assert shown["data"]["text/plain"] == figure.layout.title.text
