@@ -48,6 +48,7 @@ _SECRETS = {
         r"(?:KOODRIVE_(?:TOKEN|APP_SECRET)|TokenAuth)\W{1,8}[\w.~+/-]{12,}"
     ),
 }
+_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _PATHS = re.compile(
     r"(?<![\w.:/])/(?:home|Users|root|tmp|var|opt|mnt|srv|private|workspace)/\S+|\b[A-Za-z]:\\\\?\w+"
 )
@@ -90,6 +91,9 @@ def refresh(path: Path) -> bool:
     for cell in notebook.cells:
         kept = {name: cell.metadata[name] for name in ("tags",) if name in cell.metadata}
         cell.metadata = nbformat.from_dict(kept)
+        for output in cell.get("outputs", ()):
+            # Without the widget's state it would name one that nobody has, by a random id.
+            output.get("data", {}).pop(_WIDGET_VIEW, None)
     text = nbformat.writes(notebook, version=4) + "\n"
     changed: bool = text != path.read_text(encoding="utf-8")
     if changed:
@@ -101,7 +105,7 @@ def problems(path: Path) -> list[str]:
     """List what is wrong with a stored notebook, without executing it; empty when it is fit.
 
     Looks at: cells executed once and in order, saved errors, cells that would not be compared,
-    widget state, secrets, absolute paths, the size of cells (300 KB) and of the file (1 MB).
+    widgets, secrets, absolute paths, the size of cells (300 KB) and of the file (1 MB).
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -146,10 +150,16 @@ def _cell_problems(notebook: NotebookNode) -> Iterator[tuple[int, str]]:
             yield number, "asks not to be compared: make its output stable instead"
         if not tags & _MAY_FAIL and any(out.output_type == "error" for out in cell.outputs):
             yield number, "holds an error: mend it, or tag the cell raises-exception"
-        if "execution" in cell.metadata:
-            yield number, "holds times of execution: refresh the notebook"
+        yield from ((number, f"holds {rest}: refresh the notebook") for rest in _left_behind(cell))
         if len(text.encode()) > MAX_CELL_BYTES:
             yield number, f"is larger than {MAX_CELL_BYTES:,} bytes: show less"
+
+
+def _left_behind(cell: NotebookNode) -> Iterator[str]:
+    if "execution" in cell.metadata:
+        yield "times of execution"
+    if any(_WIDGET_VIEW in out.get("data", {}) for out in cell.outputs):
+        yield "a view of a widget that is not stored"
 
 
 def _leaks(text: str) -> list[str]:

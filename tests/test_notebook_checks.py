@@ -4,6 +4,7 @@ import pytest
 from koodrive_nb import notebook_checks
 
 V4 = nbformat.v4
+VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ SPOILT = {
     "asks not": lambda nb: nb.cells[1].update(source="# NBVAL_IGNORE_OUTPUT\n1"),
     "asks": lambda nb: nb.cells[1].update(source="1  # NBVAL_SKIP: slow"),
     "hold widget state": lambda nb: nb.metadata.update(widgets={}),
+    "holds a view of a widget": lambda nb: nb.cells[1].outputs[0].data.update({VIEW: {}}),
     "holds times of execution": lambda nb: nb.cells[1].metadata.update(execution={"a": "b"}),
     "is larger than 300,000 bytes": lambda nb: nb.cells[1].outputs.append(result("x" * 300_001)),
     "the file is larger than 1,000,000": lambda nb: nb.cells.append(
@@ -115,3 +117,13 @@ def test_refreshing_executes_in_place_and_a_second_time_changes_nothing(unexecut
     assert notebook.cells[0].outputs[0].data["text/plain"] == "2"
     assert notebook.cells[0].metadata == {"tags": ["x"]}
     assert notebook_checks.refresh(unexecuted) is False
+
+
+def test_refreshing_keeps_what_a_form_says_of_itself_and_not_the_random_id_of_its_view(unexecuted):
+    notebook = nbformat.read(unexecuted, as_version=4)
+    notebook.cells = [V4.new_code_cell("import koodrive_nb as kd\nkd.forms.ConnectForm()")]
+    nbformat.write(notebook, unexecuted)
+    notebook_checks.refresh(unexecuted)
+    (output,) = nbformat.read(unexecuted, as_version=4).cells[0].outputs
+    assert output.data == {"text/plain": "ConnectForm(not connected)"}
+    assert notebook_checks.problems(unexecuted) == []
