@@ -40,8 +40,10 @@ def instant(value: object, name: str, zone: str = "UTC") -> pd.Timestamp:
         except (ValueError, TypeError, AttributeError, OverflowError, NotImplementedError):
             stamp = None
     if not isinstance(stamp, pd.Timestamp) or stamp.year not in _YEARS:
+        length = ", or a duration such as '14D'" if name == "since" else ""
         raise InvalidParameterError(
-            f"{name}= takes an instant such as '2025-12-17T08:30Z' or a datetime, not {value!r}."
+            f"{name}= takes an instant such as '2025-12-17T08:30Z' or a datetime{length}, not "
+            f"{value!r}."
         )
     return stamp
 
