@@ -57,7 +57,7 @@ class Explorer(Form):
         self._given = {k: v for k, v in given.items() if v is not None and v != "auto"}
         self._has_devices = devices is not None
         frame = self._selector.frame
-        sources = sorted(frame["source"].cat.categories[frame["source"].value_counts() > 0])
+        sources = sorted(frame["source"].dropna().astype(str).unique())
         known = {"source": " and ".join(sources)} if sources else {}
         self._about = frame.attrs.get(ATTRS, {}) | known | {"tz": self._selector.zone.key}
         view = view or _OPENS_ON

@@ -320,6 +320,13 @@ def test_unknown_words_are_refused_from_code(explorer, fleet):
         )
 
 
+def test_the_summary_names_the_source_and_whether_all_is_there(client, open_form):
+    form = open_form(client.records(module="folder"))
+    assert form.summary.text.endswith("sandbox (synthetic), complete")
+    form = open_form(client.records(max_pages=1, errors="collect"))
+    assert form.summary.text.endswith("sandbox (synthetic), INCOMPLETE")
+
+
 def test_an_empty_account_is_shown_as_one(records, devices, open_form):
     form = open_form(records.head(0), devices)
     assert form.summary.text.startswith("0 of 0 records")
