@@ -22,6 +22,7 @@ def measured(table, cells):
         ("fetching.py", "<!-- benchmarks -->", 2, 6),
         # The tables, the second header, and the timeline in two windows.
         ("analysing.py", "<!-- benchmarks: analysis -->", 1, 13 + 1 + 2),
+        ("exploring.py", "<!-- benchmarks: explorer -->", 1, 7),
     ],
 )
 def test_every_figure_of_the_readme_is_measured_by_the_benchmarks(script, marker, cells, figures):
