@@ -30,7 +30,7 @@ _EXPECTED_WITHIN = pd.Timedelta("90D")
 _SWITCH = "auto_backup"
 _SWITCHED_ON = ("on", "true", "1", "yes", "enabled")
 _RPO, _GRACE, _SLACK = "7D", "7D", 1.5
-_JUDGED_BAD = ("never", "deleting", "outdated", "late")
+EXPOSED = ("never", "deleting", "outdated", "late")
 
 _COLUMNS: dict[str, Any] = {
     "user_id": STRING,
@@ -221,7 +221,7 @@ def _described(mask: int) -> str:
 def _per_user(table: pd.DataFrame) -> pd.DataFrame:
     """Give each user the worst device in scope, or the worst of all where none is."""
     table = _sorted(table.assign(_out=~table["in_scope"]), ["_out"])
-    bad = table["in_scope"] & table["state"].isin(_JUDGED_BAD)
+    bad = table["in_scope"] & table["state"].isin(EXPOSED)
     sums = table.assign(n_devices=1, n_exposed=bad.astype("int64")).groupby("user_id", sort=False)
     counts = ["n", "n_completed", "n_deleting", "n_devices", "n_exposed"]
     worst = table.drop_duplicates("user_id", keep="first").drop(columns=counts, errors="ignore")

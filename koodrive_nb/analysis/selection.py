@@ -43,6 +43,8 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
     "protection": {state: state for state in rules.PROTECTION},
     "cause": {cause: cause for cause in rules.CAUSES},
 }
+_IDS = ("device_id", "user_id")
+_OTHERS = ("since", "until", "text")
 # What a device is judged to be, and the column that says so.
 _JUDGED = {"protection": "state", "cause": "cause"}
 _UNIT_SEPARATOR = 0x1F
@@ -58,35 +60,26 @@ class Question:
     text: str | None
 
     @classmethod
-    def read(  # noqa: PLR0913 -- the keywords of select
-        cls,
-        *,
-        module: str | Iterable[str] | None = None,
-        state: str | Iterable[str] | None = None,
-        device_id: str | Iterable[str] | None = None,
-        user_id: str | Iterable[str] | None = None,
-        os_family: str | Iterable[str] | None = None,
-        protection: str | Iterable[str] | None = None,
-        cause: str | Iterable[str] | None = None,
-        since: object = None,
-        until: object = None,
-        text: str | None = None,
-    ) -> Self:
-        """Read it from the keywords of `select`.
+    def read(cls, asked: Mapping[str, Any]) -> Self:
+        """Read it from the keywords of `select`; what is None is not asked.
 
         Raises:
-            InvalidParameterError: A word is not known, an id is no text, or `text` cannot be.
+            InvalidParameterError: A keyword or a word is not known, an id is no text, or `text`
+                cannot be any.
         """
-        words = {"module": module, "state": state, "os_family": os_family}
-        words |= {"protection": protection, "cause": cause}
-        ids = {"device_id": device_id, "user_id": user_id}
-        chosen = {name: _words(name, value) for name, value in words.items() if value is not None}
-        chosen |= {name: _ids(name, value) for name, value in ids.items() if value is not None}
+        for name in asked:
+            if name not in (*_WORDS, *_IDS, *_OTHERS):
+                known = ", ".join((*_WORDS, *_IDS, *_OTHERS))
+                raise InvalidParameterError(f"There is no {name}= to select by: use {known}.")
+        given = {name: value for name, value in asked.items() if value is not None}
+        chosen = {name: _words(name, given[name]) for name in _WORDS if name in given}
+        chosen |= {name: _ids(name, given[name]) for name in _IDS if name in given}
+        text = given.get("text")
         if text is not None and (not isinstance(text, str) or not _can_be_stored(text) or not text):
             raise InvalidParameterError(
                 f"text= takes the text to look for, or nothing to keep all records, not {text!r}."
             )
-        return cls(chosen, since, until, text)
+        return cls(chosen, given.get("since"), given.get("until"), text)
 
     def window(
         self, zone: str, newest: pd.Timestamp | None
@@ -142,28 +135,19 @@ def select(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
             argument is not what this takes.
     """
     zone = settings.display_zone(tz).key
-    question = Question.read(
-        module=module,
-        state=state,
-        device_id=device_id,
-        user_id=user_id,
-        os_family=os_family,
-        protection=protection,
-        cause=cause,
-        since=since,
-        until=until,
-        text=text,
-    )
+    asked: dict[str, Any] = {"module": module, "state": state, "os_family": os_family, "text": text}
+    asked |= {"device_id": device_id, "user_id": user_id, "since": since, "until": until}
+    question = Question.read(asked | {"protection": protection, "cause": cause})
     classified = classify(records, as_of=as_of, stuck_after=stuck_after)
     frame = rules.lazy(classified, SEARCHED if text is not None else ())
     chosen = dict(question.chosen)
-    asked = {column: chosen.pop(name) for name, column in _JUDGED.items() if name in chosen}
+    judged = {column: chosen.pop(name) for name, column in _JUDGED.items() if name in chosen}
     fits = [nw.col(name).is_in(values) for name, values in chosen.items()]
     if devices is not None:
         rules.lazy(devices, holdings.NEEDED_OF_DEVICES, "devices")
-    if asked:
+    if judged:
         status = judged_devices(classified, devices, as_of)
-        fits.append(_is_of(status[status[list(asked)].isin(asked).all(axis=1)]))
+        fits.append(_is_of(status[status[list(judged)].isin(judged).all(axis=1)]))
     first, end = question.window(zone, _newest_now(frame) if since is not None else None)
     if first is not None:
         fits.append(nw.col("create_time") >= nw.lit(first.to_pydatetime()))

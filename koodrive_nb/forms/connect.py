@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
-from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
 from koodrive_nb import connection, streams
+from koodrive_nb.charts import theme
 from koodrive_nb.errors import (
     AuthenticationError,
     ConnectionFailedError,
@@ -18,17 +16,15 @@ from koodrive_nb.errors import (
     ServiceError,
 )
 from koodrive_nb.forms.account import AccountFields
-from koodrive_nb.forms.form import Form, Notice, described, sent_at
+from koodrive_nb.forms.form import Form, Notice, described
+from koodrive_nb.forms.hands import handled, once
 from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import pandas as pd
 
     from koodrive_nb.client import Client
 
-_DOUBLE_CLICK = timedelta(seconds=1)
 _SAID_CHARACTERS = 160
 
 
@@ -48,7 +44,6 @@ class ConnectForm(Form):
 
     def __init__(self) -> None:
         super().__init__()
-        self._last_click: datetime | None = None
         self._service_name = self._connected_to = self._devices = ""
         fields = self._fields = AccountFields()
         self.service, self.endpoint, self.user_id = fields.service, fields.endpoint, fields.user_id
@@ -60,7 +55,7 @@ class ConnectForm(Form):
         )
         self.message = Notice()
         """The line that says what the form is connected to, or why it is not."""
-        self.button.on_click(lambda _: self._click())
+        self.button.on_click(once(handled(self._click, self.message, self.button)))
         self._fill(fields, self.button, self.message)
 
     @property
@@ -78,32 +73,15 @@ class ConnectForm(Form):
             return "not connected"
         return f"connected to {self._service_name}, {self._devices}"
 
-    def _click(self) -> None:
-        sent, last = sent_at(), self._last_click
-        self._last_click = sent
-        # The second half of a double click arrives when the first was handled.
-        if sent and last and sent - last < _DOUBLE_CLICK:
-            return
-        self.button.disabled = True
+    def _click(self, _: widgets.Button) -> None:
         self._fields.take_back()
         self.message.say("Connecting…")
         try:
             self._connect()
         except KooDriveError as error:
             self._tell(error)
-        except KeyboardInterrupt:
-            self._fail("Not connected, since it was interrupted.")
-            raise
-        except Exception as error:  # noqa: BLE001 -- nobody sees the traceback of a callback
-            # The error's own words may hold what it failed at, a secret for one.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            self._fail(
-                f"Not connected. This error is not foreseen, please report it: "
-                f"{type(error).__name__} at {Path(place.filename).name}, line {place.lineno}."
-            )
         finally:
             self._fields.forget()
-            self.button.disabled = False
 
     def _connect(self) -> None:
         options, origins = self._fields.checked()
@@ -124,7 +102,7 @@ class ConnectForm(Form):
         user_id = str(ledger["user_id"].iloc[0])
         is_synthetic = (ledger["source"] == "sandbox").any()
         self._service_name = endpoint or "sandbox"
-        self._devices = f"{len(devices):,} device{'' if len(devices) == 1 else 's'}"
+        self._devices = theme.counted(len(devices), "device")
         told = {name: f" ({origin})" if origin else "" for name, origin in origins.items()}
         words = [endpoint + told["endpoint"] if endpoint else "the sandbox"]
         if is_synthetic:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import html
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import pandas as pd
 
+from koodrive_nb.analysis import arguments
+from koodrive_nb.analysis.protection import EXPOSED
 from koodrive_nb.analysis.selection import Question
 from koodrive_nb.charts import theme
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.forms import tables
+from koodrive_nb.forms.code_line import CodeLine
 from koodrive_nb.forms.filters import Filters
 from koodrive_nb.forms.form import Form, Notice, described, row
+from koodrive_nb.forms.hands import handled, once
 from koodrive_nb.forms.linked import Breakdown, Timeline
 from koodrive_nb.forms.plots import Plot
 from koodrive_nb.forms.saving import SaveRow
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
     from koodrive_nb.analysis.arguments import StuckAfter
 
 _OPENS_ON = {"since": "14D"}
-_EXPOSED = ("never", "deleting", "outdated", "late")
 
 
 class Explorer(Form):
@@ -53,26 +56,28 @@ class Explorer(Form):
         **view: Any,
     ) -> None:
         self._selector = Selector(records, devices, as_of=as_of, tz=tz, stuck_after=stuck_after)
-        given = {"as_of": as_of, "tz": tz, "stuck_after": stuck_after}
+        zone = self._selector.zone.key
+        given = arguments.plain(as_of=as_of, stuck_after=stuck_after)
+        # Where the line is run, another zone may be set.
+        given["tz"] = zone if tz is not None or zone != "UTC" else None
         self._given = {k: v for k, v in given.items() if v is not None and v != "auto"}
         self._has_devices = devices is not None
         frame = self._selector.frame
         sources = sorted(frame["source"].dropna().astype(str).unique())
         known = {"source": " and ".join(sources)} if sources else {}
         self._about = frame.attrs.get(ATTRS, {}) | known | {"tz": self._selector.zone.key}
-        view = view or _OPENS_ON
-        self._question = Question.read(**view)
+        asked = _written(Question.read(view or _OPENS_ON))
         super().__init__()
         self._selection: pd.DataFrame | None = None
         self._make_fields()
         self._make_views()
         self._fill(*self._parts())
-        self._take(view)
+        self._take(asked)
 
     @property
     def view(self) -> dict[str, Any]:
         """The keywords of `kd.analysis.select` that give what is shown."""
-        return dict(self._view)
+        return deepcopy(self._view)
 
     @property
     def selection(self) -> pd.DataFrame:
@@ -107,46 +112,57 @@ class Explorer(Form):
         self._take(view or _OPENS_ON)
 
     def _take(self, view: Mapping[str, Any]) -> None:
-        view = {name: value for name, value in view.items() if value is not None}
-        question = Question.read(**view)
-        self._selector.window(question)
-        self._view, self._question = view, question
-        self.filters.show(question, view)
-        self._draw()
-
-    # What the form is made of.
+        """Show a view; until everything of it is made, the former one stays."""
+        question = Question.read(view)
+        selector = self._selector
+        mask = selector.fits(question)
+        breakdown = Breakdown(selector, question, mask)
+        timeline = Timeline(selector, question, mask)
+        self._view = _written(question)
+        self._question, self._mask, self._selection = question, mask, None
+        self._breakdown, self._timeline = breakdown, timeline
+        self.filters.show(question, self._view)
+        self.breakdown.show(breakdown.figure)
+        self.timeline.show(timeline.figure)
+        self._draw_table()
+        self.summary.say(self._summarised())
+        self.notice.say("")
+        self._code.show(self.code)
 
     def _make_fields(self) -> None:
+        self.summary, self.notice = Notice(), Notice()
         self.buttons: dict[str, widgets.Button] = {}
         """The buttons of ready-made views, by what is written on them."""
         self._add_button("Stuck", "Backups that seem stuck, of all time", state="stuck")
         self._add_button(
             "Nothing for 7 days",
             "Records of devices without a completed backup in the last seven days",
-            protection=list(_EXPOSED),
+            protection=list(EXPOSED),
         )
         self._add_button(
             "Never", "Records of devices that never completed a backup", protection="never"
         )
         self._add_button("This week", "Records from Monday on", since=self._monday())
         self._add_button("Reset", "Records of the last 14 days", **_OPENS_ON)
-        self.filters = Filters(self._selector, self._ask)
+        self.filters = Filters(self._selector, handled(self._ask, self.notice))
 
     def _add_button(self, words: str, meaning: str, **view: Any) -> None:
         button = described(widgets.Button(description=words), meaning)
-        button.on_click(lambda _: self._try(view))
+        button.on_click(once(handled(lambda _: self._take(view), self.notice)))
         self.buttons[words] = button
 
     def _make_views(self) -> None:
-        self.summary = Notice()
-        self.breakdown = Plot(on_click=self._clicked_state)
-        self.timeline = Plot(on_click=self._clicked_time, on_span=self._selected_span)
-        self.records = tables.PagedTable("Records, worst first")
-        self.devices = tables.PagedTable("Devices, worst first, whatever their records")
-        self._table = widgets.ToggleButtons(options=["Records", "Devices"])
-        described(self._table, "Which table to show")
-        self._table.observe(lambda _: self._draw_table(), "value")
-        self._code = widgets.HTML()
+        self.breakdown = Plot(on_click=once(handled(self._clicked_state, self.notice)))
+        self.timeline = Plot(
+            on_click=once(handled(self._clicked_time, self.notice)),
+            on_span=handled(self._selected_span, self.notice),
+        )
+        self.records_table = tables.PagedTable("Records, worst first")
+        self.devices_table = tables.PagedTable("Devices, worst first, whatever their records")
+        self.table = widgets.ToggleButtons(options=["Records", "Devices"])
+        described(self.table, "Which table to show")
+        self.table.observe(lambda _: self._draw_table(), "value")
+        self._code = CodeLine()
         self.saving = SaveRow(
             "backup_records", self._selector.zone.key, lambda: (self.selection, self.code)
         )
@@ -155,29 +171,20 @@ class Explorer(Form):
         beside = widgets.HBox([self.breakdown, self.timeline])
         beside.add_class("koodrive-beside")
         return [
-            *(row(*self.buttons.values()), self.filters, self.summary, beside),
-            *(self._table, self.records, self.devices, self._code, self.saving),
+            *(row(*self.buttons.values()), self.filters, self.notice, self.summary, beside),
+            *(self.table, self.records_table, self.devices_table, self._code, self.saving),
         ]
 
-    # What a hand does.
-
     def _ask(self, name: str, value: Any) -> None:
-        self._try(self._view | {name: value}, name)
-
-    def _try(self, view: Mapping[str, Any], name: str | None = None) -> None:
-        """Show a view that a hand asked for; what is wrong with it is said beside its field."""
         try:
-            self._take(view)
+            self._take(self._view | {name: value})
         except InvalidParameterError as error:
-            if name is None:
-                self.summary.say(str(error), "error")
-            else:
-                self.filters.complain(name, str(error))
+            self.filters.complain(name, str(error))
 
     def _clicked_state(self, trace: int, place: int, _x: Any, _y: Any) -> None:
         asked = self._breakdown.asked_by(trace, place)
         is_again = all(self._question.chosen.get(k) == [v] for k, v in asked.items())
-        self._try(self._view | (dict.fromkeys(asked) if is_again else asked))
+        self._take(self._view | (dict.fromkeys(asked) if is_again else asked))
 
     def _clicked_time(self, _trace: int, _place: int, x: Any, y: Any) -> None:
         span = self._timeline.span_at(str(x))
@@ -187,12 +194,12 @@ class Explorer(Form):
         device = self._timeline.device_at(float(y))
         if device is not None:
             is_again = self._question.chosen.get("device_id") == [device]
-            self._try(self._view | {"device_id": None if is_again else device})
+            self._take(self._view | {"device_id": None if is_again else device})
 
     def _selected_span(self, first: str, last: str) -> None:
         edges = pd.Timestamp(first).floor("min"), pd.Timestamp(last).ceil("min")
         since, until = (edge.isoformat(sep=" ", timespec="minutes") for edge in edges)
-        self._try(self._view | {"since": since, "until": until})
+        self._take(self._view | {"since": since, "until": until})
 
     def _monday(self) -> str:
         now = self._selector.newest
@@ -201,28 +208,14 @@ class Explorer(Form):
         local = now.tz_convert(self._selector.zone)
         return (local - pd.Timedelta(days=local.day_of_week)).date().isoformat()
 
-    # What is shown.
-
-    def _draw(self) -> None:
-        selector, question = self._selector, self._question
-        self._selection = None
-        self._mask = selector.fits(question)
-        self._breakdown = Breakdown(selector, question, self._mask)
-        self._timeline = Timeline(selector, question, self._mask)
-        self.breakdown.show(self._breakdown.figure)
-        self.timeline.show(self._timeline.figure)
-        self._draw_table()
-        self.summary.say(self._summarised())
-        self._code.value = _code_html(self.code)
-
     def _draw_table(self) -> None:
         selector = self._selector
-        wants_records = self._table.value == "Records"
-        self.records.layout.display = None if wants_records else "none"
-        self.devices.layout.display = "none" if wants_records else None
+        wants_records = self.table.value == "Records"
+        self.records_table.layout.display = None if wants_records else "none"
+        self.devices_table.layout.display = "none" if wants_records else None
         if wants_records:
             places = selector.worst_first[self._mask[selector.worst_first]]
-            self.records.show(
+            self.records_table.show(
                 len(places),
                 lambda first, last: tables.record_rows(
                     selector.frame.iloc[places[first:last]], selector.zone
@@ -230,7 +223,7 @@ class Explorer(Form):
             )
             return
         fitting = selector.devices[selector.devices_that_fit(self._question)]
-        self.devices.show(
+        self.devices_table.show(
             len(fitting),
             lambda first, last: tables.device_rows(fitting.iloc[first:last], selector.zone),
         )
@@ -255,11 +248,11 @@ class Explorer(Form):
         return f"{int(self._mask.sum()):,} of {len(self._selector.frame):,} records{asked}"
 
 
-def _code_html(code: str) -> str:
-    # The button copies what is written before it; without it, a click selects the whole line.
-    return (
-        f'<div class="koodrive-code"><code>{html.escape(code)}</code>'
-        '<button class="jupyter-button" title="Copy this line" '
-        'onclick="navigator.clipboard.writeText(this.previousElementSibling.textContent)">'
-        "Copy</button></div>"
-    )
+def _written(question: Question) -> dict[str, Any]:
+    """Give what is asked as keywords that can be written in a line of code."""
+    plain = arguments.plain(since=question.since, until=question.until, text=question.text)
+    chosen = {
+        name: words[0] if len(words) == 1 else list(words)
+        for name, words in question.chosen.items()
+    }
+    return chosen | {name: value for name, value in plain.items() if value is not None}

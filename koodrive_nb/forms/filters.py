@@ -109,9 +109,5 @@ class Filters(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
 
 def _known(selector: Selector) -> dict[str, dict[str, str]]:
-    devices = selector.devices
-    users = [*selector.narrow["user_id"].cat.categories, *devices["user_id"].dropna()]
-    return {
-        "device_id": dict(zip(devices["device_id"], devices["device_label"], strict=True)),
-        "user_id": {str(user): str(user) for user in users},
-    }
+    users = [*selector.narrow["user_id"].cat.categories, *selector.devices["user_id"].dropna()]
+    return {"device_id": selector.labels(), "user_id": {str(user): str(user) for user in users}}

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.forms.form import described
 from koodrive_nb.text import one_line
 
@@ -60,16 +59,10 @@ class Finder(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     @value.setter
     def value(self, ids: Sequence[str]) -> None:
-        """Choose these ids.
-
-        Raises:
-            InvalidParameterError: One of them is not offered.
-        """
-        unknown = [identity for identity in ids if identity not in self._labels]
-        if unknown:
-            raise InvalidParameterError(
-                f"There is no {self._what} {one_line(unknown[0], 40)!r} among these records."
-            )
+        """Choose these; one that is not known is listed by its id."""
+        for identity in ids:
+            self._labels.setdefault(identity, one_line(identity, _LABEL_CHARACTERS))
+            self._searched.setdefault(identity, identity.casefold())
         self._chosen = tuple(ids)
         self._list()
 

@@ -41,6 +41,12 @@ class Form(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def close(self) -> None:
         """Close the form with all that is in it, and free what the front end keeps of it."""
         close_tree(self)
+        for cell, (run, forms) in list(_open.items()):
+            left = [form for form in forms if form is not self]
+            if left:
+                _open[cell] = run, left
+            else:
+                del _open[cell]
 
 
 class Notice(widgets.HTML):  # type: ignore[misc]  # ipywidgets has no types
@@ -95,7 +101,12 @@ def close_tree(widget: widgets.Widget) -> None:
     ipywidgets closes only the one: its children, layouts and styles would stay for ever.
     """
     parts: list[Any] = []
-    if not isinstance(widget, BaseFigure):
+    if isinstance(widget, BaseFigure):
+        # anywidget keeps every figure for ever: it must not keep the form, with its records, too.
+        for trace in widget.data:
+            trace.on_click(None)
+            trace.on_selection(None)
+    else:
         for name in widget.keys:
             value = getattr(widget, name, None)
             parts += value if isinstance(value, list | tuple) else [value]

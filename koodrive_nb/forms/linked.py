@@ -80,7 +80,7 @@ class Timeline:
         drawn[chosen[:MAX_LANES]] = True
         is_drawn = drawn[selector.device_numbers]
         asked = question.chosen
-        of_modules = selector.frame["module"].isin(asked["module"]) if "module" in asked else True
+        of_modules = selector.narrow["module"].isin(asked["module"]) if "module" in asked else True
         records = selector.narrow[is_drawn & of_modules]
         silent = chosen[:MAX_LANES][~selector.has_records[chosen[:MAX_LANES]]]
         table = analysis.timeline(

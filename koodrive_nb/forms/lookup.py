@@ -9,17 +9,20 @@ import ipywidgets as widgets
 
 from koodrive_nb import progress, settings
 from koodrive_nb.analysis.labels import label_devices
+from koodrive_nb.charts import theme
 from koodrive_nb.client import Client
 from koodrive_nb.errors import ConfigurationError, InvalidParameterError, KooDriveError
 from koodrive_nb.forms import pasted, wording
+from koodrive_nb.forms.code_line import CodeLine
 from koodrive_nb.forms.doors import IdDoor, UserDoor, button
 from koodrive_nb.forms.form import Form, Notice, described
+from koodrive_nb.forms.hands import handled, once
 from koodrive_nb.forms.retrieval import FOR_ALL, ById, OfUser, Retrieval, nothing
 from koodrive_nb.forms.saving import SaveRow
 from koodrive_nb.forms.shelf import Shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     import pandas as pd
 
@@ -70,15 +73,14 @@ class RecordForm(Form):
             (self.records_button, self._load),
             (self.again, self._try_again),
         ):
-            each.on_click(self._clicked(act))
+            each.on_click(once(handled(lambda _, act=act: act(), self.notice)))
         self._lists = widgets.HTML()
         self.shelf = Shelf(zone)
-        self._code_line = widgets.HTML()
-        self._code_line.add_class("koodrive-code")
-        self.save = SaveRow("backup_records", zone.key, lambda: (self.records, self.code or None))
+        self._code_line = CodeLine()
+        self.saving = SaveRow("backup_records", zone.key, lambda: (self.records, self.code or None))
         self._fill(
             *(self.door, self._id_door, self._user_door),
-            *(self.notice, self.again, self._lists, self.shelf, self._code_line, self.save),
+            *(self.notice, self.again, self._lists, self.shelf, self._code_line, self.saving),
         )
         self._open_door()
         self._show()
@@ -160,7 +162,7 @@ class RecordForm(Form):
         self._listed = (user_id, tuple(listed["device_id"]))
         self.devices.offer(dict(zip(listed["device_id"], labels, strict=True)))
         self.notice.say(
-            f"{wording.counted(len(listed), 'device')}: choose some, or load the records of all."
+            f"{theme.counted(len(listed), 'device')}: choose some, or load the records of all."
             if len(listed)
             else "This user has no devices."
         )
@@ -248,21 +250,6 @@ class RecordForm(Form):
             for each in buttons:
                 each.disabled = False
 
-    def _clicked(self, act: Callable[[], None]) -> Callable[[widgets.Button], None]:
-        """Make what a button does out of an act: nothing may vanish unseen, as Jupyter has it."""
-
-        def click(_: widgets.Button) -> None:
-            try:
-                act()
-            except KeyboardInterrupt:
-                pass  # The notice tells what came before.
-            except KooDriveError as error:
-                self.notice.say(wording.reason(error), "error")
-            except Exception as error:  # noqa: BLE001 -- the traceback of a click is shown nowhere
-                self.notice.say(wording.unforeseen(error), "error")
-
-        return click
-
     def _open_door(self) -> None:
         by_id = self.door.value == _BY_ID
         self._id_door.layout.display = None if by_id else "none"
@@ -270,9 +257,8 @@ class RecordForm(Form):
 
     def _show(self) -> None:
         self.shelf.show(self._records, _ONLY_THESE if isinstance(self._retrieval, ById) else "")
-        self._code_line.value = wording.code_html(self._code)
-        shown = None if len(self._records) else "none"
-        self._code_line.layout.display = self.save.layout.display = shown
+        self._code_line.show(self._code)
+        self.saving.layout.display = None if len(self._records) else "none"
         self._show_lists()
 
     def _show_lists(self) -> None:
@@ -281,7 +267,7 @@ class RecordForm(Form):
         self.again.layout.display = None if left else "none"
 
     def _facts(self) -> str:
-        facts = [wording.counted(len(self._records), "record")]
+        facts = [theme.counted(len(self._records), "record")]
         facts += [f"{len(self.not_found):,} not found"] if self.not_found else []
         facts += [f"{len(self.failures):,} failed"] if len(self.failures) else []
         return ", ".join([*facts, wording.source_of(self._client)])

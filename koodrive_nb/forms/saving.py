@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 
 from koodrive_nb import export
-from koodrive_nb.errors import KooDriveError
+from koodrive_nb.charts import theme
 from koodrive_nb.forms.form import Notice, described, row
+from koodrive_nb.forms.hands import handled, once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ class SaveRow(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """A file name, its format, and a button; `what` gives the frame and the line that makes it."""
 
     def __init__(
-        self, stem: str, tz: str | None, what: Callable[[], tuple[pd.DataFrame, str | None]]
+        self, stem: str, tz: str, what: Callable[[], tuple[pd.DataFrame, str | None]]
     ) -> None:
         self._what, self._tz = what, tz
         self.name = described(
@@ -40,7 +41,7 @@ class SaveRow(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.notice = Notice()
         self.format.observe(self._take_format, "value")
         self.name.observe(self._take_suffix, "value")
-        self.button.on_click(lambda _: self._save())
+        self.button.on_click(once(handled(self._save, self.notice, self.button)))
         super().__init__([row(self.name, self.format, self.button), self.notice])
 
     def _take_format(self, change: dict[str, str]) -> None:
@@ -54,13 +55,8 @@ class SaveRow(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if suffix in _FORMATS.values():
             self.format.value = suffix
 
-    def _save(self) -> None:
+    def _save(self, _: widgets.Button) -> None:
         frame, made = self._what()
         self.notice.say("Writing the file…")
-        try:
-            path = export.write(frame, self.name.value.strip(), tz=self._tz, made=made)
-        except KooDriveError as error:
-            self.notice.say(str(error), "error")
-            return
-        rows = f"{len(frame):,} row" + ("" if len(frame) == 1 else "s")
-        self.notice.say(f"Saved {rows} to {path}.", "done")
+        path = export.write(frame, self.name.value.strip(), tz=self._tz, made=made)
+        self.notice.say(f"Saved {theme.counted(len(frame), 'row')} to {path}.", "done")

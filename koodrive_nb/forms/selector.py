@@ -16,10 +16,11 @@ import pandas as pd
 
 from koodrive_nb import settings
 from koodrive_nb.analysis import rules
+from koodrive_nb.analysis.holdings import DEVICE, NEEDED_OF_DEVICES
 from koodrive_nb.analysis.protection import protection_status
 from koodrive_nb.analysis.selection import SEARCHED, Question, holds
 from koodrive_nb.analysis.states import classify
-from koodrive_nb.columns import STRING
+from koodrive_nb.columns import STRING, categories
 from koodrive_nb.errors import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -29,12 +30,6 @@ if TYPE_CHECKING:
 
     Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
-DEVICE = ["user_id", "device_id"]
-OF_RECORDS = ("module", "state", "since", "until", "text")
-"""What is asked of records; all else is asked of their devices."""
-
-# What figures and tables need. Texts that repeat are categories here; ordered, since the newest
-# label of a device is the greatest.
 _REPEATED = ("user_id", "device_id", "device_label", "module_code", "device_name", "device_os")
 _NEEDED = (
     *_REPEATED,
@@ -43,7 +38,12 @@ _NEEDED = (
     "device_create_time",
 )
 _WORST_FIRST = ("stuck", "unknown", "in_progress", "to_be_deleted", "completed")
-_OF_DEVICES = ("device_id", "protection", "cause")
+_NAMED = ("device_id", "device_label")
+_JUDGED = (
+    *(*DEVICE, "device_label", "os_family", "state", "cause"),
+    *("rpo_age_h", "last_completed_time", "stuck_in_a_row"),
+)
+_WORDS = {"module": rules.MODULE_LABELS, "state": rules.STATES, "os_family": rules.OS_FAMILIES}
 _SINGLE = ("record_id", "properties")
 """Texts that nearly every record has for itself."""
 
@@ -74,37 +74,35 @@ class Selector:
                 f"A form takes records as a pandas frame, not {type(records).__name__}: "
                 "client.records() gives one; of others, take a part to pandas."
             )
-        self._listed: pd.DataFrame | None = devices
         self.zone = settings.display_zone(tz)
-        self.frame = classify(records, as_of=as_of, stuck_after=stuck_after).reset_index(drop=True)
+        self.frame = classify(records, as_of=as_of, stuck_after=stuck_after)
         rules.lazy(self.frame, (*_NEEDED, *SEARCHED))
+        if devices is not None and not isinstance(devices, pd.DataFrame):
+            devices = rules.collect(rules.lazy(devices, NEEDED_OF_DEVICES, "devices"))
+        self._listed: pd.DataFrame | None = devices
         self.oldest = self.frame["create_time"].min()
         self.newest = self.frame["as_of"].max() if len(self.frame) else None
-        self.narrow = self.frame[list(_NEEDED)].copy()
-        for name in _REPEATED:
-            self.narrow[name] = self.frame[name].astype("category").cat.as_ordered()
-        self._codes = {
-            name: self.frame[name].cat.codes.to_numpy() for name in ("module", "state", "os_family")
-        }
+        self.narrow = _narrowed(self.frame)
         status = (
             protection_status(self.frame, devices, tz=tz)
             if as_of is None
             else protection_status(records, devices, as_of=as_of, tz=tz, stuck_after=stuck_after)
         )
-        self._number_devices(status.rename(columns={"state": "protection"}))
+        # Whatever else a list of devices carries along could have any name.
+        self._number_devices(status[list(_JUDGED)].rename(columns={"state": "protection"}))
         self._texts: tuple[str, Mask] | None = None
         self._part: tuple[Mask, pd.DataFrame] | None = None
 
     def _number_devices(self, status: pd.DataFrame) -> None:
         """List the devices of the records and those that are judged, and number both alike."""
-        grouped = self.narrow.groupby(DEVICE, sort=False, observed=True)
+        grouped = self.narrow.groupby(list(DEVICE), sort=False, observed=True)
         group = grouped.ngroup().fillna(-1).to_numpy("int64")
         _, first = np.unique(group[group >= 0], return_index=True)
         told = [*DEVICE, "device_label", "os_family"]
         own = self.narrow.loc[group >= 0, told].iloc[first].astype(dict.fromkeys(told, "object"))
         own["group"] = np.arange(len(own))
         status = status.astype(dict.fromkeys(DEVICE, "object")).assign(rank=np.arange(len(status)))
-        devices = status.merge(own, on=DEVICE, how="outer", suffixes=("", "_own"))
+        devices = status.merge(own, on=list(DEVICE), how="outer", suffixes=("", "_own"))
         devices = devices.sort_values("rank", kind="stable").reset_index(drop=True)
         # Devices are not judged of which no record has a time.
         for name in ("device_label", "os_family"):
@@ -116,22 +114,26 @@ class Selector:
         numbers[devices["group"].to_numpy()[has_records].astype("int64")] = has_records
         self.device_numbers = numbers[group]
         own_columns = ["rank", "group", "device_label_own", "os_family_own"]
-        texts = dict.fromkeys([*DEVICE, "device_label", "os_family"], STRING)
+        texts = dict.fromkeys(told, STRING)
         self.devices = devices.drop(columns=own_columns).astype(texts)
+
+    def labels(self) -> dict[str, str]:
+        """Give for each device id what the device is called, those of no user included."""
+        records = self.narrow.drop_duplicates("device_id").dropna(subset="device_id")
+        every = pd.concat([records[list(_NAMED)], self.devices[list(_NAMED)]]).astype(STRING)
+        return dict(zip(every["device_id"], every["device_label"], strict=True))
 
     def fits(self, question: Question, without: Collection[str] = ()) -> Mask:
         """Tell for each record whether it fits, leaving out some of what is asked."""
         mask = np.ones(len(self.frame), dtype=bool)
         chosen = {name: words for name, words in question.chosen.items() if name not in without}
-        for name, codes in self._codes.items():
+        for name in ("module", "state", "os_family", *DEVICE):
             if name in chosen:
-                categories = self.frame[name].cat.categories
-                mask &= np.append(categories.isin(chosen[name]), False)[codes]
-        if "user_id" in chosen:
-            users = self.narrow["user_id"].cat.categories
-            codes = self.narrow["user_id"].cat.codes.to_numpy()
-            mask &= np.append(users.isin(chosen["user_id"]), False)[codes]
-        asked = {name: chosen[name] for name in _OF_DEVICES if name in chosen}
+                column = self.narrow[name].cat
+                is_chosen = np.append(column.categories.isin(chosen[name]), False)
+                mask &= is_chosen[column.codes.to_numpy()]
+        judged = ("protection", "cause")
+        asked: dict[str, list[str]] = {name: chosen[name] for name in judged if name in chosen}
         if asked:
             mask &= np.append(self._devices_that(asked), False)[self.device_numbers]
         first, end = self.window(question)
@@ -148,8 +150,9 @@ class Selector:
         """Give these devices as the list of devices has them; None where it has none of them."""
         if self._listed is None or not len(numbers):
             return None
-        wanted = pd.MultiIndex.from_frame(self.devices[DEVICE].iloc[numbers])
-        return self._listed[pd.MultiIndex.from_frame(self._listed[DEVICE]).isin(wanted)]
+        pairs = [frame[list(DEVICE)] for frame in (self.devices.iloc[numbers], self._listed)]
+        wanted, known = map(pd.MultiIndex.from_frame, pairs)
+        return self._listed[known.isin(wanted)]
 
     def window(self, question: Question) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
         """Give the edges of the time that is asked for; None leaves a side open."""
@@ -157,8 +160,9 @@ class Selector:
 
     def devices_that_fit(self, question: Question) -> Mask:
         """Tell for each device whether it fits, whatever is asked of its records."""
-        asked = {name: words for name, words in question.chosen.items() if name not in OF_RECORDS}
-        return self._devices_that(asked)
+        of_records = {"module", "state"}
+        chosen = question.chosen
+        return self._devices_that({name: chosen[name] for name in chosen if name not in of_records})
 
     def _devices_that(self, asked: Mapping[str, Sequence[str]]) -> Mask:
         mask = np.ones(len(self.devices), dtype=bool)
@@ -203,9 +207,26 @@ class Selector:
     @cached_property
     def worst_first(self) -> np.ndarray[Any, np.dtype[np.intp]]:
         """The places of all records: the stuck ones first, of them the longest open ones."""
-        categories = self.frame["state"].cat.categories
-        severity = np.append([_WORST_FIRST.index(state) for state in categories], len(_WORST_FIRST))
-        of_record = severity[self._codes["state"]]
-        is_open = of_record <= _WORST_FIRST.index("in_progress")
-        created = self.frame["create_time"].astype("int64").to_numpy()
-        return np.lexsort((np.where(is_open, created, -created), of_record))
+        column = self.narrow["state"].cat
+        severity = [_WORST_FIRST.index(state) for state in column.categories]
+        of_record = np.append(severity, len(_WORST_FIRST))[column.codes.to_numpy()]
+        created = self.narrow["create_time"]
+        at = created.astype("int64").to_numpy()
+        at = np.where(of_record <= _WORST_FIRST.index("in_progress"), at, -at)
+        # Those without a time are last of their state.
+        return np.lexsort((np.where(created.isna(), np.iinfo("int64").max, at), of_record))
+
+
+def _narrowed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give what figures and tables need, texts that repeat as numbered categories."""
+    narrow = frame[list(_NEEDED)].reset_index(drop=True)
+    for name in _REPEATED:
+        # In order, since the newest label of a device is the greatest.
+        narrow[name] = narrow[name].astype("category").cat.as_ordered()
+    for name, words in _WORDS.items():
+        # Other engines give words back as text.
+        kind = categories(words)
+        if narrow[name].dtype != kind:
+            known = narrow[name].astype(STRING)
+            narrow[name] = known.where(known.isin(words)).astype(kind)
+    return narrow

@@ -8,6 +8,7 @@ import json
 import re
 from typing import TYPE_CHECKING, TypeVar
 
+from koodrive_nb.charts import theme
 from koodrive_nb.forms.retrieval import ById, OfUser
 from koodrive_nb.forms.tables import text
 from koodrive_nb.text import one_line
@@ -27,8 +28,6 @@ _MOST_LISTED = 50
 _MOST_IN_CODE = 5
 _REASON_CHARACTERS = 300
 _ID_CHARACTERS = 128
-# Credentials are long and hold digits; words of a message do not.
-_MAY_BE_SECRET = re.compile(r"(?=\S*\d)\S{16,}")
 _LEFT_ASIDE = re.compile(r"^stopped, |^not asked, |was not asked any more\.$")
 _TRY_AGAIN = "Try again asks for the rest alone."
 _FOR_ALL = {
@@ -62,11 +61,6 @@ def source_of(client: Client) -> str:
     return client._facts()["source"]  # noqa: SLF001 -- as above
 
 
-def counted(n: int, thing: str) -> str:
-    """Write a number of things: 1 record, 1,200 records."""
-    return f"{n:,} {thing}" + ("" if n == 1 else "s")
-
-
 def under_way(retrieval: Retrieval) -> str:
     """Say how far it is."""
     if retrieval.total == 1:
@@ -81,7 +75,7 @@ def outcome(
     """Say how it ended, in plain words, with the kind of the notice."""
     errors = list(retrieval.failures["error"])
     missing = len(retrieval.not_found)
-    came = counted(n_records, "record") if n_records else "No records"
+    came = theme.counted(n_records, "record") if n_records else "No records"
     if not errors:
         more = f"; {missing:,} not found" if missing else ""
         return f"{came}{more}.", "warning" if missing else "done"
@@ -107,15 +101,6 @@ def reason(error: KooDriveError) -> str:
     return one_line(error, _REASON_CHARACTERS)
 
 
-def unforeseen(error: Exception) -> str:
-    """Write any other error, without what may be a credential."""
-    words = one_line(_MAY_BE_SECRET.sub("…", str(error)), _REASON_CHARACTERS)
-    return (
-        f"Unforeseen {type(error).__name__}{f': {words}' if words else ''}. What came before is "
-        "kept."
-    )
-
-
 def code(retrieval: Retrieval, records: pd.DataFrame, client: Client) -> str:
     """Give the line that fetches the same records without the form."""
     if records.empty:
@@ -138,11 +123,6 @@ def code(retrieval: Retrieval, records: pd.DataFrame, client: Client) -> str:
     more = "" if few else f"  # the {len(devices):,} devices above"
     each = f"[{whose}.records(device_id=each) for each in {named}]"
     return f"pd.concat({each}, ignore_index=True){more}"
-
-
-def code_html(line: str) -> str:
-    """Write a line of code as markup, empty where there is none."""
-    return f"<code>{html.escape(line)}</code>" if line else ""
 
 
 def lists(refused: Mapping[str, str], retrieval: Retrieval | None) -> str:

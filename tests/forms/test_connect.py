@@ -280,8 +280,8 @@ def test_an_unforeseen_error_is_said_without_its_words(monkeypatch):
     form = ConnectForm()
     form.button.click()
     assert re.fullmatch(
-        r"Not connected\. This error is not foreseen, please report it: RuntimeError at "
-        r"test_connect\.py, line \d+\.",
+        r"This error is not foreseen, please report it: RuntimeError at test_connect\.py, "
+        r"line \d+\. What was there before is kept\.",
         form.message.text,
     )
     assert not form.button.disabled
@@ -295,7 +295,7 @@ def test_an_interruption_goes_on_and_is_said(monkeypatch):
     form = ConnectForm()
     with pytest.raises(KeyboardInterrupt):
         form.button.click()
-    assert form.message.text == "Not connected, since it was interrupted."
+    assert form.message.text == "Interrupted; what was there before is kept."
     assert not form.button.disabled
 
 

@@ -1,5 +1,9 @@
+import gc
+import weakref
+
 import pandas as pd
 import plotly.graph_objects as go
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +13,7 @@ from pandas.testing import assert_frame_equal
 import koodrive_nb as kd
 from koodrive_nb.analysis import rules
 from koodrive_nb.analysis.selection import Question
-from koodrive_nb.forms import linked, selector
+from koodrive_nb.forms import hands, linked, selector
 
 EVIL = "<img src=x onerror=alert(1)>$\\frac{1}{2}$%{x}"
 
@@ -42,7 +46,7 @@ def open_form():
 def same(form, records, devices):
     """Run the line of code that the form shows, and compare what it gives."""
     found = eval(form.code, {"kd": kd, "records": records, "devices": devices})
-    assert_frame_equal(form.selection.reset_index(drop=True), found.reset_index(drop=True))
+    assert_frame_equal(form.selection, found)
     return found
 
 
@@ -61,14 +65,14 @@ def test_keywords_of_select_restore_a_view(explorer, fleet, open_form):
     again = open_form(fleet.records, fleet.devices, **explorer.view)
     assert again.view == explorer.view
     assert_frame_equal(again.selection, explorer.selection)
-    assert again.records.shown == explorer.records.shown
+    assert again.records_table.shown == explorer.records_table.shown
 
 
 def test_fields_set_from_code_do_what_a_hand_would_do(explorer, fleet):
     explorer.filters["module"].value = ("album",)
     explorer.filters["text"].value = " mate "
     explorer.filters["since"].value = "30D"
-    assert explorer.view == {"since": "30D", "module": ["album"], "text": "mate"}
+    assert explorer.view == {"since": "30D", "module": "album", "text": "mate"}
     same(explorer, fleet.records, fleet.devices)
     explorer.filters["module"].value = ()
     explorer.filters["since"].value = ""
@@ -93,6 +97,8 @@ VIEWS = st.fixed_dictionaries(
         "since": st.sampled_from(["14D", "2 weeks", "2025-11-20", "2025-12-01T12:00+08:00"]),
         "until": st.sampled_from(["2025-12-10", "2025-12-16T03:04:05.678"]),
         "text": st.sampled_from(["mate", "MATE", "184", "auto", "手机", "no such text"]),
+        "device_id": st.sampled_from(["1053387727529341418", ["1115418553969828893", "x"], []]),
+        "user_id": st.sampled_from(["1022405815421916119", ["1010792599350075555", "x"]]),
     },
 )
 
@@ -107,11 +113,127 @@ def chosen_from(fleet):
 @given(VIEWS)
 @settings(max_examples=60, deadline=None)
 def test_every_view_holds_what_select_gives(chosen_from, fleet, view):
-    mine = chosen_from.take(chosen_from.fits(Question.read(**view)))
+    mine = chosen_from.take(chosen_from.fits(Question.read(view)))
     given = {"devices": fleet.devices, "tz": "Asia/Shanghai"}
     theirs = kd.analysis.select(chosen_from.frame, **view, **given)
     assert_frame_equal(mine, theirs)
     assert mine.attrs == theirs.attrs
+
+
+OTHERS = [
+    {"as_of": pd.Timestamp("2025-12-10T12:00Z")},
+    {"as_of": "2025-11-30", "stuck_after": {"album": "3h"}},
+    {"stuck_after": pd.Timedelta("5D")},
+    {"tz": "Asia/Shanghai"},
+]
+
+
+@pytest.mark.parametrize("others", OTHERS, ids=str)
+def test_the_line_of_code_says_all_that_the_form_was_given(fleet, open_form, others):
+    form = open_form(fleet.records, fleet.devices, **others)
+    for view in (
+        {"since": pd.Timestamp("2025-11-20T00:00+08:00"), "until": "2025-12-09 07:00"},
+        {"since": pd.Timedelta("5D"), "state": "stuck"},
+        {"device_id": fleet.records["device_id"].dropna().head(3), "protection": ["late", "never"]},
+    ):
+        form.reset(**view)
+        same(form, fleet.records, fleet.devices)
+
+
+def test_the_line_names_the_zone_of_the_environment(fleet, open_form, monkeypatch):
+    monkeypatch.setenv("KOODRIVE_TZ", "Asia/Shanghai")
+    form = open_form(fleet.records, since="2025-12-10")
+    monkeypatch.delenv("KOODRIVE_TZ")
+    assert "tz='Asia/Shanghai'" in form.code
+    same(form, fleet.records, None)
+
+
+def test_what_a_list_of_devices_carries_along_may_have_any_name(fleet, open_form):
+    devices = fleet.devices.assign(group="a", rank=7, protection="x")
+    form = open_form(fleet.records, devices, protection=["never", "late"])
+    assert len(same(form, fleet.records, devices)) > 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame.sample(frac=0.5, random_state=1),
+        lambda frame: frame.set_index("record_id", drop=False),
+        lambda frame: frame.astype(dict.fromkeys(["module", "source"], "string")),
+        lambda frame: kd.analysis.classify(frame).astype({"state": "string", "os_family": "str"}),
+        lambda frame: frame.assign(user_id=frame["user_id"].mask(frame["module"] == "album")),
+    ],
+    ids=["sampled", "indexed", "text", "classified text", "no user"],
+)
+def test_frames_from_elsewhere_are_selected_as_select_does(fleet, open_form, change):
+    records = change(fleet.records)
+    form = open_form(records, fleet.devices)
+    device_id = records["device_id"].dropna().iloc[0]
+    for view in ({"module": "album"}, {"state": "stuck"}, {"device_id": device_id}):
+        form.reset(**view)
+        assert len(same(form, records, fleet.devices)) > 0
+
+
+def test_devices_of_another_engine_are_taken(fleet, open_form):
+    devices = pl.from_pandas(fleet.devices)
+    form = open_form(fleet.records, devices)
+    form.buttons["Never"].click()
+    assert form.notice.text == ""
+    same(form, fleet.records, devices)
+
+
+def test_a_view_can_not_be_changed_from_outside(explorer):
+    explorer.buttons["Nothing for 7 days"].click()
+    before = explorer.code
+    explorer.view["protection"].remove("late")
+    assert explorer.code == before
+    explorer.buttons["Reset"].click()
+    explorer.buttons["Nothing for 7 days"].click()
+    assert explorer.code == before
+
+
+def test_an_id_that_nobody_has_fits_nothing(explorer, fleet):
+    explorer.filter(device_id="nope")
+    assert len(same(explorer, fleet.records, fleet.devices)) == 0
+    explorer.buttons["Reset"].click()
+    assert len(explorer.selection) > 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), kd.InvalidParameterError("boom")])
+def test_what_fails_while_it_is_drawn_is_said_and_the_former_view_stays(
+    explorer, monkeypatch, error
+):
+    def fail(*_, **__):
+        raise error
+
+    told = explorer.code, explorer.summary.text, explorer.records_table.shown, repr(explorer)
+    monkeypatch.setattr(linked.charts, "timeline", fail)
+    explorer.buttons["Stuck"].click()
+    assert explorer.notice.text
+    assert ("boom" in explorer.notice.text) == isinstance(error, kd.KooDriveError)
+    now = explorer.code, explorer.summary.text, explorer.records_table.shown, repr(explorer)
+    assert now == told
+    monkeypatch.undo()
+    explorer.buttons["Stuck"].click()
+    assert explorer.notice.text == ""
+
+
+def test_a_double_click_filters_once(explorer, monkeypatch):
+    explorer.reset(since="60D")
+    monkeypatch.setattr(hands, "sent_at", lambda: pd.Timestamp("2026-01-01T00:00:00Z"))
+    place = next(place for place, n in enumerate(explorer.breakdown._shown.data[0].x) if n)
+    click(explorer.breakdown, 0, place)
+    click(explorer.breakdown, 0, place)
+    assert explorer.view["state"] == "completed"
+
+
+def test_a_closed_form_frees_its_records(fleet):
+    form = kd.forms.Explorer(fleet.records, fleet.devices)
+    frame = weakref.ref(form._selector.frame)
+    form.close()
+    del form
+    gc.collect()
+    assert frame() is None
 
 
 def test_records_with_everything_wrong_are_selected_as_select_does(make, open_form):
@@ -157,7 +279,7 @@ def test_buttons_are_views(explorer, fleet, button, view):
 
 def test_a_click_on_a_bar_filters_timeline_and_table_and_a_second_one_takes_it_back(explorer):
     explorer.reset(since="60D")
-    everything = explorer.records.shown
+    everything = explorer.records_table.shown
     stuck = rules.STATES.index("stuck")
     trace = explorer.breakdown._shown.data[stuck]
     place = next(place for place, n in enumerate(trace.x) if n)
@@ -166,13 +288,13 @@ def test_a_click_on_a_bar_filters_timeline_and_table_and_a_second_one_takes_it_b
     assert explorer.view == {"since": "60D", "module": module, "state": "stuck"}
     assert set(explorer.selection["state"]) == {"stuck"}
     assert set(explorer._timeline.table["state"].dropna()) == {"stuck"}
-    assert explorer.records.shown != everything
+    assert explorer.records_table.shown != everything
     # The figure that was clicked keeps its bars, the others faint.
     bright = [trace.selectedpoints for trace in explorer.breakdown.figure.data]
     assert bright == [(place,) if number == stuck else () for number in range(len(rules.STATES))]
     click(explorer.breakdown, stuck, place)
     assert explorer.view == {"since": "60D"}
-    assert explorer.records.shown == everything
+    assert explorer.records_table.shown == everything
 
 
 def click(plot, number, place):
@@ -248,6 +370,7 @@ def test_gaps_are_those_of_all_records_whatever_the_filter(explorer):
     whole = explorer._timeline.table
     everything = whole[whole["kind"] == "gap"]
     columns = ["device_id", "create_time", "shown_until"]
+    assert len(gaps) > 3
     assert_frame_equal(
         gaps[columns].sort_values(columns).reset_index(drop=True),
         everything[columns].sort_values(columns).reset_index(drop=True),
@@ -266,9 +389,9 @@ def test_devices_without_any_record_are_in_the_timeline_and_the_table(make, open
     form.buttons["Never"].click()
     assert len(form.selection) == 0
     assert form._timeline.table["device_id"].tolist() == ["2222"]
-    form._table.value = "Devices"
-    assert "never seen" in form.devices.shown
-    assert "2222" in form.devices.shown
+    form.table.value = "Devices"
+    assert "never seen" in form.devices_table.shown
+    assert "2222" in form.devices_table.shown
 
 
 def test_a_fleet_is_drawn_as_counts_and_a_click_asks_for_that_time(make, open_form, monkeypatch):
@@ -310,8 +433,8 @@ def test_what_is_wrong_with_a_field_is_said_beside_it_and_the_view_stays(
 def test_unknown_words_are_refused_from_code(explorer, fleet):
     with pytest.raises(kd.InvalidParameterError, match="state="):
         explorer.filter(state="broken")
-    with pytest.raises(kd.InvalidParameterError, match="device"):
-        kd.forms.Explorer(fleet.records, device_id="nobody's")
+    with pytest.raises(kd.InvalidParameterError, match="There is no broken="):
+        explorer.filter(broken=1)
     with pytest.raises(kd.InvalidParameterError, match="pandas"):
         kd.forms.Explorer([1, 2])
     with pytest.raises(kd.InvalidParameterError, match="lacks"):
@@ -334,15 +457,17 @@ def test_an_empty_account_is_shown_as_one(records, devices, open_form):
         button.click()
         assert len(form.selection) == 0
     form = open_form(records.head(0))
-    assert "none" in form.records.shown
+    assert "none" in form.records_table.shown
 
 
 def test_names_of_devices_can_not_become_markup(make, open_form):
     records = make({"device_name": EVIL, "device_id": EVIL, "user_id": EVIL})
     form = open_form(records)
-    form._table.value = "Devices"
+    form.table.value = "Devices"
     form.reset(text="<img")
-    html = form.records.shown + form.devices.shown + form._code.value + form.summary.value
+    html = (
+        form.records_table.shown + form.devices_table.shown + form._code.value + form.summary.value
+    )
     assert "<img" not in html
     assert "&lt;img" in html
 
@@ -351,12 +476,12 @@ def test_the_page_that_is_shown_has_the_worst_records_first(explorer):
     explorer.reset(since="60D")
     order = explorer.selection["state"]
     assert (order == "stuck").any()
-    assert "stuck" in explorer.records.shown.partition("</tr>")[2].partition("</tr>")[0]
-    first = explorer.records.shown
-    explorer.records.next.click()
-    assert explorer.records.shown != first
-    explorer.records.previous.click()
-    assert explorer.records.shown == first
+    assert "stuck" in explorer.records_table.shown.partition("</tr>")[2].partition("</tr>")[0]
+    first = explorer.records_table.shown
+    explorer.records_table.next.click()
+    assert explorer.records_table.shown != first
+    explorer.records_table.previous.click()
+    assert explorer.records_table.shown == first
 
 
 def test_closing_it_leaves_no_widget(fleet):

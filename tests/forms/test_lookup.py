@@ -1,6 +1,7 @@
 """Looking up records in a form: what came is kept, what did not is told, and nothing escapes."""
 
 import time
+from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
@@ -8,7 +9,7 @@ from ipywidgets.widgets import widget
 
 import koodrive_nb as kd
 from koodrive_nb import progress
-from koodrive_nb.forms import RecordForm, pasted, retrieval
+from koodrive_nb.forms import RecordForm, hands, pasted, retrieval
 
 DOCUMENTED = "1842862763295184641"
 BASE = "/koodrive/ose/v1/backup"
@@ -158,7 +159,7 @@ def test_before_anything_was_looked_up_there_are_columns_and_no_figure(form):
     assert form.not_found == ()
     assert form.failures.empty
     assert form.code == ""
-    shown = (form.shelf.plot, form.shelf.table, form.save, form._code_line, form.again)
+    shown = (form.shelf.plot, form.shelf.table, form.saving, form._code_line, form.again)
     assert not any(map(is_shown, shown))
     assert repr(form) == "RecordForm(0 records, sandbox)"
 
@@ -355,6 +356,7 @@ def test_an_interrupted_click_ends_quietly(double, service, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(kd.Client, "records_by_id", interrupt)
+    monkeypatch.setattr(hands, "sent_at", lambda: datetime.now(UTC))
     type_and_click(double, "1")
     assert "Interrupted" in double.notice.text
     monkeypatch.setattr(kd.Client, "devices", interrupt)
@@ -373,7 +375,7 @@ def test_an_unforeseen_error_in_a_click_is_shown_without_what_may_be_secret(
 
     monkeypatch.setattr(kd.Client, "records_by_id", fail)
     type_and_click(double, "2")
-    assert "Unforeseen RuntimeError: no such vault entry …" in double.notice.text
+    assert "not foreseen, please report it: RuntimeError at test_lookup.py" in double.notice.text
     assert SECRET not in repr(widget_states(double))
     assert len(double.records) == 1
     assert not double.look_up_button.disabled
@@ -592,10 +594,10 @@ def test_another_client_fills_in_its_own_user_unless_another_was_typed(service, 
 
 def test_saving_writes_what_is_shown_with_the_line_that_gives_it(form):
     form.look_up(DOCUMENTED)
-    frame, made = form.save._what()
+    frame, made = form.saving._what()
     assert frame is form.records
     assert made == form.code
-    assert is_shown(form.save)
+    assert is_shown(form.saving)
 
 
 def test_closing_frees_every_widget(client):
