@@ -183,7 +183,9 @@ def as_string(values: pa.Array) -> pd.Series[Any]:
 
 def guarded(values: pa.Array) -> pa.Array:
     """Put an apostrophe before text that a spreadsheet would take for a formula."""
-    return pc.replace_substring_regex(values, pattern=_FORMULA, replacement=r"'\1")
+    for pattern in (_FORMULA, _FORMULA_INSIDE):
+        values = pc.replace_substring_regex(values, pattern=pattern, replacement=r"\1'\2")
+    return values
 
 
 def names(found: Iterable[str]) -> pa.Array:
@@ -191,5 +193,11 @@ def names(found: Iterable[str]) -> pa.Array:
     return pa.array(list(found), pa.large_string())
 
 
-_FORMULA = r"^([\t\r\n]|[\s\p{Z}\p{C}]*[=+\-@＝＋－＠﹦﹢﹣﹫])"
-"""Whatever a spreadsheet skips before a formula; full-width and small signs count as signs."""
+_SIGN = "[=+\\-@＝＋－＠﹦﹢﹣﹫]"
+"""What begins a formula; full-width and small signs count as signs."""
+_FORMULA = rf"^()([\t\r\n]|[\s\p{{Z}}\p{{C}}]*{_SIGN})"
+"""Whatever a spreadsheet skips before a formula stands before the sign."""
+_SKIPPED = r"[\x00-\x08\x0b\x0c\x0e-\x20\x7f-\x9f\p{Z}\p{Cf}\p{Co}]"
+_FORMULA_INSIDE = rf"([;\t\r\n])({_SKIPPED}*{_SIGN})"
+"""Where the comma is the decimal sign, spreadsheets split at semicolons, and quotes that begin in
+the middle of a cell hold nothing together."""
