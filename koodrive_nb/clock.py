@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 
 # X-Date may not lie in the future: a few seconds forgive a clock that is slightly fast.
 _BACK_DATED = timedelta(seconds=5)
-_FIRST_YEAR, _LAST_YEAR = 1970, 9000
+_FIRST_YEAR, _LAST_YEAR = 1970, 2199
 _TAKEN = (timedelta(seconds=2), timedelta(minutes=14))
 """Ages of an X-Date that a service takes for sure, `Date` being cut to the second."""
 

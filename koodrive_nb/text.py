@@ -9,6 +9,7 @@ _JOINERS = "\u200c\u200d"
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters without ink, which make a name look like no name."""
 _MARKS_PER_LETTER = 2
+_READ_PER_LETTER = 20
 
 
 def one_line(text: object, limit: int) -> str:
@@ -19,11 +20,15 @@ def one_line(text: object, limit: int) -> str:
     """
     kept = []
     marks = 0
-    for letter in str(text):
+    whole = str(text)
+    # What is dropped has no length, so more is read than is kept; yet a name may go on for ever.
+    read = whole[: _READ_PER_LETTER * limit]
+    for letter in read:
         marks = marks + 1 if unicodedata.combining(letter) else 0
         if marks > _MARKS_PER_LETTER:
             continue
         is_shown = letter.isprintable() or letter in _JOINERS
         kept.append(letter if is_shown and letter not in _BLANKS else " ")
     line = " ".join("".join(kept).split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+    is_whole = len(line) <= limit and len(read) == len(whole)
+    return line if is_whole else f"{line[: limit - 1]}…"

@@ -19,7 +19,7 @@ Duration: TypeAlias = str | timedelta | pd.Timedelta
 StuckAfter: TypeAlias = str | Duration | Mapping[str, Duration]
 
 _FULL_WEEKS = re.compile(r"([1-9]\d{0,3}) weeks?")
-_YEARS = range(1970, 2200)
+YEARS = range(1970, 2200)
 
 
 def instant(value: object, name: str, zone: str = "UTC") -> pd.Timestamp:
@@ -39,7 +39,7 @@ def instant(value: object, name: str, zone: str = "UTC") -> pd.Timestamp:
             stamp = stamp.tz_convert("UTC")
         except (ValueError, TypeError, AttributeError, OverflowError, NotImplementedError):
             stamp = None
-    if not isinstance(stamp, pd.Timestamp) or stamp.year not in _YEARS:
+    if not isinstance(stamp, pd.Timestamp) or stamp.year not in YEARS:
         length = ", or a duration such as '14D'" if name == "since" else ""
         raise InvalidParameterError(
             f"{name}= takes an instant such as '2025-12-17T08:30Z' or a datetime{length}, not "

@@ -85,6 +85,11 @@ def lazy(records: Any, needed: Iterable[str], kind: str = "records") -> nw.LazyF
     if isinstance(records, pd.DataFrame) and set(records.index.names) & set(records.columns):
         # pandas would not know which of two things of one name is meant.
         records = records.reset_index(drop=True)
+    if isinstance(records, pd.DataFrame) and not records.columns.is_unique:
+        twice = records.columns[records.columns.duplicated()].unique()
+        raise InvalidParameterError(
+            f"The frame has several columns of the name {twice[0]!r}: drop or rename them."
+        )
     try:
         frame: Any = nw.from_native(records)
     except TypeError:

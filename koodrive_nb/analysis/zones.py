@@ -7,6 +7,7 @@ everywhere.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
@@ -20,18 +21,27 @@ if TYPE_CHECKING:
 
 _STEP = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = datetime(2100, 1, 1, tzinfo=UTC)
 DAY_MS = 86_400_000
 _MONDAY_MS = 4 * DAY_MS
 
 
 def offset_changes(zone: ZoneInfo, first: datetime, last: datetime) -> list[datetime]:
-    """Give the instants between two others, to the second, at which the zone changes its offset."""
+    """Give the instants between two others, to the second, at which the zone changes its offset.
 
+    Looked for are only those from 1970 to 2100: a wrong clock may name any year.
+    """
+    first, last = (min(max(edge.astimezone(UTC), _EPOCH), _LAST) for edge in (first, last))
+    return list(_offset_changes(zone, first, last))
+
+
+@lru_cache(maxsize=64)
+def _offset_changes(zone: ZoneInfo, first: datetime, last: datetime) -> tuple[datetime, ...]:
     def offset(instant: datetime) -> timedelta | None:
         return instant.astimezone(zone).utcoffset()
 
     changes = []
-    day = first.astimezone(UTC)
+    day = first
     while day < last:
         low, high = day, min(day + _STEP, last)
         if offset(low) != offset(high):
@@ -43,7 +53,7 @@ def offset_changes(zone: ZoneInfo, first: datetime, last: datetime) -> list[date
                     high = middle
             changes.append(high.replace(microsecond=0))
         day += _STEP
-    return changes
+    return tuple(changes)
 
 
 def epoch_ms(frame: nw.LazyFrame[Any], column: str) -> nw.Expr:
