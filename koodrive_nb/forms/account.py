@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
+import traitlets
 
 from koodrive_nb import settings
 from koodrive_nb.auth import AppAuth, TokenAuth
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from requests.auth import AuthBase
+
+
+class _Unechoed(widgets.Text):  # type: ignore[misc]  # ipywidgets has no types
+    """A text that is not told to other front ends before it was looked at."""
+
+    value = traitlets.Unicode().tag(sync=True, echo_update=False)
 
 
 class AccountFields(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -33,7 +40,12 @@ class AccountFields(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
             "An embedded service with synthetic data, no account needed",
             "The KooDrive service of your organisation",
         )
-        self.endpoint = _text("Endpoint", "Address of the KooDrive service", "https://<host>")
+        self.endpoint = described(
+            _Unechoed(
+                description="Endpoint", placeholder="https://<host>", continuous_update=False
+            ),
+            "Address of the KooDrive service",
+        )
         if endpoint is None:
             self.endpoint.placeholder = "KOODRIVE_ENDPOINT is unfit and not shown"
         self.endpoint.value = endpoint or ""
@@ -188,11 +200,11 @@ class AccountFields(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
         self.take_back()
 
     def _drop_password(self) -> None:
-        if "@" in self.endpoint.value:
+        if set(self.endpoint.value) & set("@?#"):
             self.endpoint.value = ""
             self._fields["endpoint"].complain(
-                "An endpoint has no user name or password, so what was entered is not kept: "
-                "write it as https://<host>."
+                "An endpoint has no user name, password or query, so what was entered is not "
+                "kept: write it as https://<host>."
             )
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
@@ -69,12 +70,13 @@ class Finder(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _list(self) -> None:
         part = self.search.value.strip().casefold()
         found = [identity for identity, text in self._searched.items() if part in text]
-        listed = [*self._chosen, *(one for one in found if one not in self._chosen)]
-        listed = listed[: max(_MOST_LISTED, len(self._chosen))]
+        chosen = set(self._chosen)
+        rest = (identity for identity in found if identity not in chosen)
+        listed = [*self._chosen[:_MOST_LISTED], *islice(rest, max(0, _MOST_LISTED - len(chosen)))]
         self._listing = True
         try:
             self.found.options = [(self._labels[identity], identity) for identity in listed]
-            self.found.value = self._chosen
+            self.found.value = self._chosen[:_MOST_LISTED]
         finally:
             self._listing = False
         more = f", the first {_MOST_LISTED} are listed" if len(found) > _MOST_LISTED else ""

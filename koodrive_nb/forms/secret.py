@@ -16,6 +16,9 @@ class _Typed:
     def __init__(self) -> None:
         self.text = ""
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("What was typed is not pickled.")
+
 
 class _Emptied(traitlets.Unicode):  # type: ignore[type-arg]  # of old ones there are no kinds
     """A text that is handed over when it is set, and stays empty."""

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from koodrive_nb import settings
-from koodrive_nb.analysis import rules
+from koodrive_nb.analysis import arguments, rules
 from koodrive_nb.analysis.holdings import DEVICE, NEEDED_OF_DEVICES
 from koodrive_nb.analysis.protection import protection_status
 from koodrive_nb.analysis.selection import SEARCHED, Question, holds
@@ -81,7 +81,9 @@ class Selector:
             devices = rules.collect(rules.lazy(devices, NEEDED_OF_DEVICES, "devices"))
         self._listed: pd.DataFrame | None = devices
         self.oldest = self.frame["create_time"].min()
-        self.newest = self.frame["as_of"].max() if len(self.frame) else None
+        newest = self.frame["as_of"].max()
+        is_known = isinstance(newest, pd.Timestamp) and newest.year in arguments.YEARS
+        self.newest: pd.Timestamp | None = newest if is_known else None
         self.narrow = _narrowed(self.frame)
         status = (
             protection_status(self.frame, devices, tz=tz)

@@ -218,6 +218,23 @@ def test_what_fails_while_it_is_drawn_is_said_and_the_former_view_stays(
     assert explorer.notice.text == ""
 
 
+@pytest.mark.parametrize("now", [None, "8500-01-01T00:00Z"])
+def test_a_wrong_now_lets_the_form_open(make, open_form, now):
+    form = open_form(make({"fetched_at": now, "status_code": 0}))
+    assert form.summary.text.startswith(("0 of 1", "1 of 1"))
+    form.buttons["This week"].click()
+    form.buttons["Never"].click()
+    assert form.notice.text == ""
+
+
+def test_ids_given_one_by_one_are_all_asked_for(explorer, fleet):
+    ids = explorer.selection["device_id"].dropna().unique()[:5]
+    explorer.filter(device_id=(each for each in ids))
+    assert len(same(explorer, fleet.records, fleet.devices)) > 0
+    explorer.filter(since=None)
+    assert len(same(explorer, fleet.records, fleet.devices)) > 0
+
+
 def test_a_double_click_filters_once(explorer, monkeypatch):
     explorer.reset(since="60D")
     monkeypatch.setattr(hands, "sent_at", lambda: pd.Timestamp("2026-01-01T00:00:00Z"))
@@ -437,6 +454,8 @@ def test_unknown_words_are_refused_from_code(explorer, fleet):
         explorer.filter(broken=1)
     with pytest.raises(kd.InvalidParameterError, match="pandas"):
         kd.forms.Explorer([1, 2])
+    with pytest.raises(kd.InvalidParameterError, match="several columns of the name 'device_id'"):
+        kd.forms.Explorer(pd.concat([fleet.records, fleet.records[["device_id"]]], axis=1))
     with pytest.raises(kd.InvalidParameterError, match="lacks"):
         kd.forms.Explorer(
             fleet.records.drop(columns="state", errors="ignore").drop(columns="status_code")
