@@ -1,7 +1,15 @@
-"""A headless Chromium that reaches nothing but this machine."""
+"""A headless Chromium that reaches nothing but this machine, and a JupyterLab for it."""
 
+import json
 import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -17,6 +25,13 @@ CHROMIUM = [
     # Figures that need the network would be missing for somebody without one.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
 ]
+
+ADDRESS = re.compile(r"http://(?:127\.0\.0\.1|localhost):\d+/\S*token=\w+")
+# News would be asked for in a pop-up; cells out of sight would not be on the page.
+SETTINGS = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false"},
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +55,58 @@ def page(browser):
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """Give what starts JupyterLab with our command on the notebooks of a folder.
+
+    It gives the address that the command prints, and ends JupyterLab and its kernels afterwards.
+    """
+    return _lab
+
+
+@contextmanager
+def _lab(folder, *arguments, settings=None):
+    for name, stored in (SETTINGS | (settings or {})).items():
+        path = folder / f"config/lab/user-settings/{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(stored))
+    log, runtime = folder / "log", folder / "runtime"
+    command = [Path(sys.executable).with_name("koodrive-nb"), "lab", *arguments, "--port=0"]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=_environment(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait(lambda: ADDRESS.search(log.read_text()) or process.poll() is not None, 60)
+        printed = ADDRESS.search(log.read_text())
+        assert printed, f"no address was printed:\n{log.read_text()}"
+        yield printed[0]
+    finally:
+        # Kernels are in process groups of their own: JupyterLab has to end them before it is ended.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+            _wait(lambda: not any(runtime.glob("*.json")), 30)
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _environment(folder):
+    own = re.compile(r"KOODRIVE_|JUPYTER|PLOTLY_|(WAYLAND_)?DISPLAY$")
+    kept = {name: value for name, value in os.environ.items() if not own.match(name)}
+    for name in ("config", "data", "runtime"):
+        kept[f"JUPYTER_{name.upper()}_DIR"] = str(folder / name)
+    return kept | {"HOME": str(folder)}
+
+
+def _wait(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)

@@ -1,13 +1,7 @@
 """What somebody sees who starts JupyterLab with our command and runs the first notebook."""
 
-import json
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -22,46 +16,14 @@ PLOTLY = "application/vnd.plotly.v1+json"
 ERRORS = ", ".join(
     f'[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in ("error", "stderr")
 )
-ADDRESS = re.compile(r"http://(?:127\.0\.0\.1|localhost):\d+/\S*token=\w+")
-# News would be asked for in a pop-up; cells out of sight would not be on the page.
-SETTINGS = {
-    "apputils-extension/notification": {"fetchNews": "false"},
-    "notebook-extension/tracker": {"windowingMode": "none"},
-}
 
 
 @pytest.fixture
-def address(tmp_path):
+def address(lab, tmp_path):
     """Give the address that the command prints, on notebooks without outputs."""
     _copy_without_outputs(tmp_path / "notebooks")
-    for name, settings in SETTINGS.items():
-        stored = tmp_path / f"config/lab/user-settings/@jupyterlab/{name}.jupyterlab-settings"
-        stored.parent.mkdir(parents=True)
-        stored.write_text(json.dumps(settings))
-    log, runtime = tmp_path / "log", tmp_path / "runtime"
-    command = [Path(sys.executable).with_name("koodrive-nb"), "lab", "--port=0"]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=_environment(tmp_path),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        _wait(lambda: ADDRESS.search(log.read_text()) or process.poll() is not None, 60)
-        printed = ADDRESS.search(log.read_text())
-        assert printed, f"no address was printed:\n{log.read_text()}"
-        yield printed[0]
-    finally:
-        # Kernels are in process groups of their own: JupyterLab has to end them before it is ended.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-            _wait(lambda: not any(runtime.glob("*.json")), 30)
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with lab(tmp_path) as printed:
+        yield printed
 
 
 def test_lab_opens_the_first_notebook_and_run_all_draws_its_figures_without_an_error(
@@ -117,17 +79,3 @@ def _copy_without_outputs(folder):
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
         nbformat.write(notebook, folder / path.name)
-
-
-def _environment(folder):
-    own = re.compile(r"KOODRIVE_|JUPYTER|PLOTLY_|(WAYLAND_)?DISPLAY$")
-    kept = {name: value for name, value in os.environ.items() if not own.match(name)}
-    for name in ("config", "data", "runtime"):
-        kept[f"JUPYTER_{name.upper()}_DIR"] = str(folder / name)
-    return kept | {"HOME": str(folder)}
-
-
-def _wait(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.1)
