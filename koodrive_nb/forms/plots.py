@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# By itself plotly keeps the width that a figure had when it was first drawn, and offers a button that
+# uploads the figure, with the names in it, to a service of its maker.
+_CONFIG = {"responsive": True, "showSendToCloud": False}
 # What theme.finish leaves for the title, but for the room of buttons, and for each line below it.
 _TITLE_PX, _LINE_PX = 22, 16
 # JupyterLab puts a figure on the page after plotly.js has drawn it, 700 pixels wide; plotly.js
@@ -98,8 +101,7 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self._heading.layout.display = "none"
             self.children = [notice, self._heading, self._shown]
             return
-        # By itself it keeps the width that it had when it was first drawn.
-        self._shown._config = {**self._shown._config, "responsive": True}  # noqa: SLF001 -- there is no other way
+        self._shown._config = {**self._shown._config, **_CONFIG}  # noqa: SLF001 -- there is no other way
         self.children = [self._heading, self._shown, _width_teller()]
 
     def _change(self, figure: go.Figure, layout: dict[str, Any]) -> None:

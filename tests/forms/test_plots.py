@@ -61,6 +61,12 @@ def test_a_click_may_change_the_figure_to_one_of_fewer_traces():
     assert plot._shown._js2py_pointsCallback is None
 
 
+def test_no_button_uploads_a_figure_to_somebody_else():
+    plot = Plot()
+    plot.show(bars("a"))
+    assert plot._shown._config["showSendToCloud"] is False
+
+
 def test_a_figure_without_listeners_can_be_clicked():
     plot = Plot()
     plot.show(bars("a"))
