@@ -17,6 +17,7 @@ STYLE = """<style>
 }
 .koodrive-form .widget-html-content { line-height: 1.45; font-size: 13px; overflow-wrap: anywhere; }
 .koodrive-form .widget-html { max-width: 100%; }
+.koodrive-form .widget-html > .widget-html-content { min-width: 0; max-width: 100%; }
 .koodrive-form .koodrive-inputs { --jp-widgets-inline-label-width: 96px; max-width: 640px; }
 .koodrive-form .koodrive-inputs .widget-text { width: calc(100% - 4px); }
 .koodrive-form .koodrive-inputs > .widget-toggle-buttons {
