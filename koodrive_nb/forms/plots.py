@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-# By itself plotly keeps the width that a figure had when it was first drawn, and offers a button that
-# uploads the figure, with the names in it, to a service of its maker.
+# By itself plotly keeps the width that a figure had when it was first drawn, and offers a button
+# that uploads the figure, with the names in it, to a service of its maker.
 _CONFIG = {"responsive": True, "showSendToCloud": False}
 # What theme.finish leaves for the title, but for the room of buttons, and for each line below it.
 _TITLE_PX, _LINE_PX = 22, 16
@@ -102,10 +102,13 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self.children = [notice, self._heading, self._shown]
             return
         self._shown._config = {**self._shown._config, **_CONFIG}  # noqa: SLF001 -- there is no other way
+        self._shown.layout.on_change(self._selected, "selections")
         self.children = [self._heading, self._shown, _width_teller()]
 
     def _change(self, figure: go.Figure, layout: dict[str, Any]) -> None:
         shown = self._shown
+        # A box that a hand has drawn stays through updates, and plotly cannot send it.
+        shown.plotly_relayout({"selections": None})
         # plotly.js keeps what is not mentioned.
         gone = dict.fromkeys(set(shown.layout.to_plotly_json()) - set(layout))
         # A click is told to one trace after the other, those included that it has just removed.
@@ -123,14 +126,14 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             if points.point_inds and self._on_click is not None:
                 self._on_click(number, points.point_inds[0], points.xs[0], points.ys[0])
 
-        def selected(_: Any, __: Any, selector: Any) -> None:
-            # plotly tells every trace of the same selection.
-            if number == 0 and self._on_span is not None and getattr(selector, "xrange", None):
-                first, last = selector.xrange
-                self._on_span(str(first), str(last))
-
         trace.on_click(clicked)
-        trace.on_selection(selected)
+
+    def _selected(self, layout: Any, _: Any) -> None:
+        # What traces are told of a selection gets lost where the pointer leaves a mark thereafter.
+        boxes = layout.to_plotly_json().get("selections")
+        if boxes and self._on_span is not None:
+            first, last = sorted(str(boxes[-1][edge]) for edge in ("x0", "x1"))
+            self._on_span(first, last)
 
 
 def _width_teller() -> widgets.Widget:

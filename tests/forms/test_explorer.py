@@ -336,19 +336,11 @@ def click(plot, number, place):
 
 def select(plot, first, last):
     """Do what plotly does when somebody drags over a span."""
-    plot._shown._handler_js2py_pointsCallback(
-        {
-            "new": {
-                "event_type": "plotly_selected",
-                "points": {"trace_indexes": [], "point_indexes": [], "xs": [], "ys": []},
-                "device_state": None,
-                "selector": {
-                    "type": "box",
-                    "selector_state": {"xrange": [first, last], "yrange": [0, 1]},
-                },
-            }
-        }
-    )
+    box = {"type": "rect", "xref": "x", "yref": "y", "x0": first, "x1": last, "y0": 0, "y1": 1}
+    plot._shown._js2py_relayout = {
+        "relayout_data": {"selections": [box]},
+        "source_view_id": "",
+    }
 
 
 def test_a_click_in_the_timeline_asks_for_its_device(explorer):

@@ -1,8 +1,11 @@
 """A figure in a form: clicked, selected in, drawn anew, and plain where it has to be."""
 
+import json
+
 import plotly.graph_objects as go
 import pytest
 from ipywidgets.widgets.widget import _instances
+from plotly.basedatatypes import Undefined
 
 from koodrive_nb.charts import theme
 from koodrive_nb.forms.form import close_tree
@@ -42,23 +45,33 @@ def test_a_click_tells_the_trace_the_point_and_where_it_is():
     assert told == [(1, 0, "2026-01-01", "b1"), (0, 1, "2026-01-01", 2)]
 
 
-def test_a_selection_of_several_traces_is_told_once():
+def selects(plot, first, last):
+    """Let the front end tell of a box, whose path it leaves undefined."""
+    box = {"type": "rect", "xref": "x", "yref": "y", "y0": 0, "y1": 1, "path": Undefined}
+    plot._shown._js2py_relayout = {
+        "relayout_data": {"selections": [box | {"x0": first, "x1": last}]},
+        "source_view_id": "",
+    }
+
+
+@pytest.mark.parametrize("edges", [(0, 1), (1, 0)])
+def test_a_selection_is_told_once_from_its_earlier_edge_on(edges):
     told = []
     plot = Plot(on_span=lambda *span: told.append(span))
     plot.show(bars("a", "b"))
     span = ["2026-01-01 06:00", "2026-01-02 00:00"]
-    selector = {"type": "box", "selector_state": {"xrange": span, "yrange": [0, 1]}}
-    happens(plot, "plotly_selected", 0, [1], selector)
+    selects(plot, *(span[edge] for edge in edges))
     assert told == [tuple(span)]
     assert (plot._shown.layout.dragmode, plot._shown.layout.selectdirection) == ("select", "h")
 
 
-def test_a_click_may_change_the_figure_to_one_of_fewer_traces():
-    plot = Plot(on_click=lambda *_: plot.show(bars("c")))
-    plot.show(bars("a", "b"))
-    happens(plot, "plotly_click", 0, [0])
-    assert plot.figure.data[0].name == "c"
-    assert plot._shown._js2py_pointsCallback is None
+def test_a_selection_may_change_the_figure_and_is_gone_from_the_next():
+    plot = Plot(on_span=lambda *span: plot.show(bars("b")))
+    plot.show(bars("a"))
+    selects(plot, "2026-01-01", "2026-01-02")
+    assert [trace.name for trace in plot._shown.data] == ["b"]
+    plot.show(bars("c"))
+    assert "selections" not in json.loads(json.dumps(plot._shown._widget_layout))
 
 
 def test_no_button_uploads_a_figure_to_somebody_else():
