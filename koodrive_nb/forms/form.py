@@ -88,6 +88,10 @@ def described(widget: widgets.Widget, what: str) -> widgets.Widget:
     return widget
 
 
+def _nothing(*_: object) -> None:
+    """Stand where a callback was."""
+
+
 def row(*parts: widgets.Widget) -> widgets.HBox:
     """Put widgets beside each other, and below where there is no room."""
     box = widgets.HBox(parts)
@@ -105,7 +109,7 @@ def close_tree(widget: widgets.Widget) -> None:
         # anywidget keeps every figure for ever: it must not keep the form, with its records, too.
         for trace in widget.data:
             trace.on_click(None)
-            trace.on_selection(None)
+        widget.layout.on_change(_nothing, "selections")
     else:
         for name in widget.keys:
             value = getattr(widget, name, None)
