@@ -148,7 +148,7 @@ class Explorer(Form):
 
     def _add_button(self, words: str, meaning: str, **view: Any) -> None:
         button = described(widgets.Button(description=words), meaning)
-        button.on_click(once(handled(lambda _: self._take(view), self.notice)))
+        button.on_click(handled(lambda _: self._take(view), self.notice))
         self.buttons[words] = button
 
     def _make_views(self) -> None:

@@ -53,12 +53,13 @@ def handled(act: Callable[..., None], notice: Notice, *busy: widgets.Button) -> 
 def once(act: Callable[..., None]) -> Callable[..., None]:
     """Let an act pass over the second half of a double click, which arrives when it is done."""
     last: datetime | None = None
+    at: tuple[Any, ...] = ()
 
     def call(*told: Any) -> None:
-        nonlocal last
-        sent, before = sent_at(), last
-        last = sent
-        if not (sent and before and sent - before < _DOUBLE_CLICK):
+        nonlocal last, at
+        sent, before, is_same_place = sent_at(), last, told == at
+        last, at = sent, told
+        if not (sent and before and is_same_place and sent - before < _DOUBLE_CLICK):
             act(*told)
 
     return call
