@@ -148,7 +148,12 @@ class Explorer(Form):
 
     def _add_button(self, words: str, meaning: str, **view: Any) -> None:
         button = described(widgets.Button(description=words), meaning)
-        button.on_click(handled(lambda _: self._take(view), self.notice))
+
+        def show(_: widgets.Button) -> None:
+            self.filters.clear_searches()
+            self._take(view)
+
+        button.on_click(handled(show, self.notice))
         self.buttons[words] = button
 
     def _make_views(self) -> None:

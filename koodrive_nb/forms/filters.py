@@ -29,7 +29,7 @@ _FOUND = {"device_id": "device", "user_id": "user"}
 _TYPED = {
     "since": ("2025-12-01, or 14D", "Created since: a date, or a length of time such as 14D"),
     "until": ("2025-12-17", "Created until: a date"),
-    "text": ("in names, ids, properties", "Text to look for in names, ids and properties"),
+    "text": ("name, id, property", "Text to look for in names, ids and properties"),
 }
 
 
@@ -49,8 +49,8 @@ class Filters(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         found = [self._finder(name, known[name]) for name in _FOUND]
         if len(known["user_id"]) < 2:  # noqa: PLR2004 -- of one there is no choice
             found[-1].layout.display = "none"
-        typed = widgets.VBox([self._text(name, *words) for name, words in _TYPED.items()])
-        choices, searches = row(*lists), row(*found, typed)
+        typed = [self._text(name, *words) for name, words in _TYPED.items()]
+        choices, searches = row(*lists), row(*found, *typed)
         choices.add_class("koodrive-choices")
         searches.add_class("koodrive-searches")
         super().__init__([choices, searches])
@@ -71,6 +71,11 @@ class Filters(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self._is_showing = False
         for room in self._rooms.values():
             room.complain("")
+
+    def clear_searches(self) -> None:
+        """Forget what devices and users were searched for, not which are chosen."""
+        for name in _FOUND:
+            self[name].search.value = ""
 
     def complain(self, name: str, text: str) -> None:
         """Say what is wrong with a field, right below it."""

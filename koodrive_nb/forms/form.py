@@ -10,6 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 from plotly.basedatatypes import BaseFigure
 
+from koodrive_nb.forms.front import helpers
 from koodrive_nb.forms.style import STYLE
 
 _REPR_CHARACTERS = 110
@@ -28,7 +29,7 @@ class Form(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _fill(self, *parts: widgets.Widget) -> None:
         """Show these parts, in the style that all forms have."""
-        self.children = (widgets.HTML(STYLE), *parts)
+        self.children = (widgets.HTML(STYLE), *helpers(), *parts)
 
     def _facts(self) -> str:
         """Say in a few words, without anything secret or random, what the form shows."""

@@ -36,6 +36,9 @@ class Breakdown:
         if is_clicked:
             mask = selector.fits(question, without=_ASKED_BY_STATUS)
         self.table = analysis.status_breakdown(selector.part(mask), tz=selector.zone.key)
+        for name, edge in zip(("since", "until"), selector.window(question), strict=True):
+            if edge is not None:
+                self.table.attrs[ATTRS][name] = edge.isoformat()
         self.figure: go.Figure = charts.status_breakdown(self.table)
         if is_clicked:
             modules = self.table["module"].isin(asked.get("module", self.table["module"]))

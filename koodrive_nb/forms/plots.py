@@ -20,22 +20,6 @@ if TYPE_CHECKING:
 _CONFIG = {"responsive": True, "showSendToCloud": False}
 # What theme.finish leaves for the title, but for the room of buttons, and for each line below it.
 _TITLE_PX, _LINE_PX = 22, 16
-# JupyterLab puts a figure on the page after plotly.js has drawn it, 700 pixels wide; plotly.js
-# follows the window alone.
-_TELL_WINDOW = """
-function render({ el }) {
-  let width = 0;
-  const observer = new ResizeObserver(() => {
-    if (el.clientWidth && el.clientWidth !== width) {
-      window.dispatchEvent(new Event("resize"));
-    }
-    width = el.clientWidth;
-  });
-  observer.observe(el);
-  return () => observer.disconnect();
-}
-export default { render };
-"""
 
 
 class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -103,7 +87,7 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             return
         self._shown._config = {**self._shown._config, **_CONFIG}  # noqa: SLF001 -- there is no other way
         self._shown.layout.on_change(self._selected, "selections")
-        self.children = [self._heading, self._shown, _width_teller()]
+        self.children = [self._heading, self._shown]
 
     def _change(self, figure: go.Figure, layout: dict[str, Any]) -> None:
         shown = self._shown
@@ -134,14 +118,6 @@ class Plot(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if boxes and self._on_span is not None:
             first, last = sorted(str(boxes[-1][edge]) for edge in ("x0", "x1"))
             self._on_span(first, last)
-
-
-def _width_teller() -> widgets.Widget:
-    """Make a widget without height that tells the window when its place gets another width."""
-    import anywidget  # noqa: PLC0415 -- without it there is no FigureWidget either
-
-    teller: widgets.Widget = anywidget.AnyWidget(_esm=_TELL_WINDOW)
-    return teller
 
 
 def _take_heading(layout: dict[str, Any]) -> str:

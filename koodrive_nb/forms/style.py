@@ -63,8 +63,10 @@ STYLE = """<style>
 .koodrive-form .koodrive-mark {
   display: inline-block; width: 9px; height: 9px; margin-right: 6px; border-radius: 2px;
 }
+.koodrive-form .koodrive-code div { display: flex; gap: 8px; align-items: flex-start; }
+.koodrive-form .koodrive-code button { flex: none; }
 .koodrive-form .koodrive-code code {
-  display: block; padding: 6px 8px; background: var(--kd-band); border: 1px solid var(--kd-line);
+  flex: 1 1 auto; padding: 6px 8px; background: var(--kd-band); border: 1px solid var(--kd-line);
   border-radius: 4px; font-family: var(--jp-code-font-family, monospace); font-size: 12.5px;
   white-space: pre-wrap; user-select: all; color: var(--kd-ink);
 }
@@ -80,6 +82,9 @@ STYLE = """<style>
 .koodrive-form .koodrive-choices .widget-select-multiple { flex-direction: column; width: 148px; }
 .koodrive-form .koodrive-searches { align-items: flex-start; }
 .koodrive-form .koodrive-searches .widget-text { flex-direction: column; height: auto; }
+.koodrive-form .koodrive-searches > .koodrive-field > .widget-text { width: 148px; }
+.koodrive-form .koodrive-searches .widget-select-multiple { height: 96px; }
+.koodrive-form .koodrive-searches .widget-select-multiple select { height: 100%; }
 .koodrive-form .koodrive-choices .widget-select-multiple > .widget-label,
 .koodrive-form .koodrive-searches .widget-text > .widget-label {
   text-align: left; width: 100%; height: 20px; line-height: 20px;

@@ -10,7 +10,7 @@ import pandas as pd
 
 from koodrive_nb.analysis.rules import span, word
 from koodrive_nb.charts import theme
-from koodrive_nb.forms.form import described
+from koodrive_nb.forms.form import described, row
 from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class PagedTable(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.next = described(widgets.Button(description="Next ›"), f"Next page of {caption}")
         self.previous.on_click(lambda _: self._turn(-PAGE_ROWS))
         self.next.on_click(lambda _: self._turn(PAGE_ROWS))
-        self._pager = widgets.HBox([self.previous, self.next, self._place])
+        self._pager = row(self.previous, self.next, self._place)
         super().__init__([self._body, self._pager])
 
     def show(self, n: int, page: Callable[[int, int], pd.DataFrame]) -> None:

@@ -112,9 +112,9 @@ class Notebook:
         self.page.keyboard.insert_text(code)
         self.page.keyboard.press("Control+Enter")
 
-    def tab_to(self, target):
+    def tab_to(self, target, key="Tab"):
         for _ in range(40):
-            self.page.keyboard.press("Tab")
+            self.page.keyboard.press(key)
             if target.evaluate("element => element === document.activeElement"):
                 return
         pytest.fail("the keyboard does not reach it")
@@ -290,6 +290,13 @@ def test_fields_and_keys_filter_figures_and_table(notebook, fleet):
     with_text = kd.analysis.select(stuck, text="mate")
     assert 0 < len(with_text) < len(stuck)
     expect(summary).to_contain_text(f"{len(with_text):,} of")
+    # A list takes the keys that JupyterLab would move between cells with.
+    opened.tab_to(form.get_by_role("listbox", name="module"), "Shift+Tab")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    expect(form.locator(".koodrive-code code")).to_contain_text("module='album'")
+    albums = kd.analysis.select(with_text, module="album")
+    expect(summary).to_contain_text(f"{len(albums):,} of")
 
 
 def test_a_click_on_a_bar_and_a_drag_over_time_filter_all_else(notebook, fleet):
