@@ -11,6 +11,7 @@ from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import span
 from koodrive_nb.charts import panels, theme
 from koodrive_nb.charts.events import draw as draw_events
+from koodrive_nb.charts.sketch import Sketch
 from koodrive_nb.charts.time_axis import TimeAxis
 
 if TYPE_CHECKING:
@@ -52,14 +53,14 @@ def draw(table: pd.DataFrame, events: pd.DataFrame | None) -> go.Figure:
     zone = ZoneInfo(about.get("tz", "UTC"))
     axis = TimeAxis(table[["bin_start", "bin_end"]].drop_duplicates(), zone)
     unit = _unit(about, table)
-    figure = theme.blank()
+    figure = Sketch()
     parts = [(name, part.tail(at_most)) for name, part in drawn]
     if keys:
         plot_px = panels.draw_groups(figure, parts, axis, unit)
     else:
         plot_px = panels.draw_one(figure, parts[0][1], axis, unit)
     title = f"{unit} ({theme.zone_name(about)}{axis.note})"
-    theme.lay_out(figure, barmode="stack", xaxis={"title": {"text": title}})
+    figure.lay_out(barmode="stack", xaxis={"title": {"text": title}})
     n = int(table["created"].sum())
     left_out = [
         f"The {len(drawn)} largest of {len(found):,} groups are drawn."

@@ -11,6 +11,7 @@ from koodrive_nb import analysis
 from koodrive_nb.analysis.adherences import CELLS
 from koodrive_nb.charts import days, judgements, theme
 from koodrive_nb.charts.events import draw as draw_events
+from koodrive_nb.charts.sketch import Sketch
 from koodrive_nb.errors import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def adherence(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.Figure:
 def _bars(
     table: pd.DataFrame, about: Mapping[str, Any], zone: ZoneInfo, events: pd.DataFrame | None
 ) -> go.Figure:
-    figure = theme.blank()
+    figure = Sketch()
     parts = {name: _WORDS[name] for name in ("adhered", "unknown", "missed")}
     is_known, most = days.stack(figure, table, parts, "expected", zone)
     purged = days.purged_before(table, about, zone)
@@ -69,8 +70,7 @@ def _bars(
     is_partial = table["bin_end"] > pd.Timestamp(about.get("as_of") or pd.Timestamp.max, tz="UTC")
     days.hatch(figure, table[is_partial], "day is not over", zone, shape=".")
     unit = {"range": [0, 100], "ticksuffix": " %"}
-    theme.lay_out(
-        figure,
+    figure.lay_out(
         barmode="stack",
         bargap=0.06,
         hovermode="x unified",
@@ -110,7 +110,7 @@ def _grid(table: pd.DataFrame, about: Mapping[str, Any], zone: ZoneInfo) -> go.F
     n_rows = len(drawn) // n_days
     starts = drawn["bin_start"].iloc[:n_days].dt.tz_convert(zone)
     codes = [CELLS.index(cell) for cell in drawn["cell"]]
-    figure = theme.blank()
+    figure = Sketch()
     told = [
         [_WORDS[cell], completed, n]
         for cell, completed, n in zip(drawn["cell"], drawn["completed"], drawn["n"], strict=True)
@@ -143,8 +143,7 @@ def _grid(table: pd.DataFrame, about: Mapping[str, Any], zone: ZoneInfo) -> go.F
             marker={"symbol": "square", "size": 12, "color": _COLOURS[cell]},
             hoverinfo="skip",
         )
-    theme.lay_out(
-        figure,
+    figure.lay_out(
         xaxis={
             "type": "date",
             "title": {"text": f"day ({theme.zone_name(about)})"},

@@ -10,6 +10,7 @@ import numpy as np
 
 from koodrive_nb.analysis.rules import span
 from koodrive_nb.charts import judgements, theme
+from koodrive_nb.charts.sketch import Sketch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -81,7 +82,7 @@ def draw(table: pd.DataFrame) -> go.Figure:
     drawn = found[: judgements.MOST_GROUPS]
     is_known = all(one.of is not None for one in found)
     last_h = max([_LAST_H, *(float(one.age_h[-1]) for one in drawn if len(one.age_h))])
-    figure = theme.blank()
+    figure = Sketch()
     for number, one in enumerate(drawn):
         _draw(figure, one, number, last_h, at_most=_MOST_POINTS // max(1, len(drawn)))
     rpo_h = about.get("rpo_h")
@@ -91,8 +92,7 @@ def draw(table: pd.DataFrame) -> go.Figure:
     notes = [_line_note(found, age, is_rpo=age == rpo_h) for age in lines]
     if len(drawn) == 1 and is_known:
         notes.append(_never_note(drawn[0]))
-    theme.lay_out(
-        figure,
+    figure.lay_out(
         xaxis={
             **theme.UNSEEN_TICKS,
             "type": "log",
@@ -147,7 +147,7 @@ def _curves(table: pd.DataFrame, about: Mapping[str, Any]) -> list[_Curve]:
     return sorted(found, key=lambda one: -one.whole)
 
 
-def _draw(figure: go.Figure, one: _Curve, number: int, last_h: float, *, at_most: int) -> None:
+def _draw(figure: Sketch, one: _Curve, number: int, last_h: float, *, at_most: int) -> None:
     ages, counts = one.steps(at_most, last_h)
     is_known = one.of is not None
     of = one.whole
@@ -179,7 +179,7 @@ def _draw(figure: go.Figure, one: _Curve, number: int, last_h: float, *, at_most
         _draw_dots(figure, one)
 
 
-def _draw_dots(figure: go.Figure, one: _Curve) -> None:
+def _draw_dots(figure: Sketch, one: _Curve) -> None:
     """Label each step of a few devices."""
     of = one.whole if one.of is not None else 0
     ages = [max(_FIRST_H, round(float(age), 3)) for age in one.age_h]

@@ -9,6 +9,7 @@ import pandas as pd
 from koodrive_nb.analysis.rules import span
 from koodrive_nb.charts import theme
 from koodrive_nb.charts.duration_axis import PAD, duration_axis
+from koodrive_nb.charts.sketch import Sketch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,12 +37,11 @@ def draw_curves(groups: list[tuple[str, pd.DataFrame]], about: Mapping[str, Any]
     times = pd.concat([part["t_s"] for _, part in drawn]) if drawn else pd.Series(dtype="float64")
     times = times[times > 0]
     low, high = (times.min(), times.max()) if len(times) else (1.0, float(_DAY_S))
-    figure = theme.blank()
+    figure = Sketch()
     for (name, part), (colour, dash) in zip(drawn, _LINES, strict=False):
         _draw_interval(figure, part, colour, low)
         _draw_curve(figure, name, part, {"color": colour, "dash": dash, "width": 2}, (low, high))
-    theme.lay_out(
-        figure,
+    figure.lay_out(
         annotations=_numbers(drawn),
         xaxis=duration_axis(low, high)
         | {"title": {"text": "time since its creation (logarithmic)"}},
@@ -73,7 +73,7 @@ def draw_curves(groups: list[tuple[str, pd.DataFrame]], about: Mapping[str, Any]
         plot_px=_PLOT_PX,
         alt=f"Completion curves of {n:,} backups in {theme.counted(len(groups), 'group')}.",
     )
-    theme.lay_out(finished, margin={"r": _MARGIN_PX})
+    finished.layout.margin.r = _MARGIN_PX
     return finished
 
 
@@ -86,7 +86,7 @@ def _times(part: pd.DataFrame, low: float) -> list[float]:
     return [max(float(low), float(t_s)) for t_s in part["t_s"]]
 
 
-def _draw_interval(figure: go.Figure, part: pd.DataFrame, colour: str, low: float) -> None:
+def _draw_interval(figure: Sketch, part: pd.DataFrame, colour: str, low: float) -> None:
     known = part[part["lo"].notna() & part["hi"].notna()]
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     for column, more in (
@@ -105,7 +105,7 @@ def _draw_interval(figure: go.Figure, part: pd.DataFrame, colour: str, low: floa
 
 
 def _draw_curve(
-    figure: go.Figure,
+    figure: Sketch,
     name: str,
     part: pd.DataFrame,
     line: dict[str, Any],

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from zoneinfo import ZoneInfo
 
-    import plotly.graph_objects as go
+    from koodrive_nb.charts.sketch import Sketch
+
 
 _DAY_MS = 86_400_000
 
@@ -67,7 +68,7 @@ def warning(purged: str) -> str:
 
 
 def stack(
-    figure: go.Figure,
+    figure: Sketch,
     table: pd.DataFrame,
     parts: Mapping[str, str],
     whole: str,
@@ -103,9 +104,7 @@ def stack(
     return is_known, 0 if pd.isna(most) else int(most)
 
 
-def hatch(
-    figure: go.Figure, hatched: pd.DataFrame, name: str, zone: ZoneInfo, *, shape: str
-) -> None:
+def hatch(figure: Sketch, hatched: pd.DataFrame, name: str, zone: ZoneInfo, *, shape: str) -> None:
     """Hatch from the first to the last of those days, over whatever is drawn of them."""
     if hatched.empty:
         return

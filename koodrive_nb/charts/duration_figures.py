@@ -10,6 +10,7 @@ from koodrive_nb.analysis.rules import span
 from koodrive_nb.charts import theme
 from koodrive_nb.charts.curves import draw_curves
 from koodrive_nb.charts.duration_axis import duration_axis
+from koodrive_nb.charts.sketch import Sketch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,15 +72,14 @@ def _draw_percentiles(
     rows: list[tuple[str, Any]] = [
         (name, row) for name, part in slowest for row in part.to_dict("records") if row["n"]
     ]
-    figure = theme.blank()
+    figure = Sketch()
     for attempt, (words, colour, dash) in _ATTEMPTS.items():
         _draw_spans(figure, rows, attempt, words, {"color": colour, "dash": dash, "width": 4})
     for column, (name, symbol, size) in _MARKS.items():
         _draw_marks(figure, rows, column, name, {"symbol": symbol, "size": size})
     ends = [shown for _, row in rows for shown in (_shown(row["p50_s"]), _shown(_highest(row)))]
     low, high = (min(ends), max(ends)) if ends else (1.0, 60.0)
-    theme.lay_out(
-        figure,
+    figure.lay_out(
         annotations=[_words(place, row, (low, high)) for place, (_, row) in enumerate(rows)],
         xaxis=duration_axis(low, high * 1.3)
         | {"title": {"text": "from creation to end (logarithmic)"}},
@@ -127,7 +127,7 @@ def _shown(seconds: float) -> float:
 
 
 def _draw_spans(
-    figure: go.Figure,
+    figure: Sketch,
     rows: list[tuple[str, Any]],
     attempt: str,
     words: str,
@@ -148,7 +148,7 @@ def _draw_spans(
 
 
 def _draw_marks(
-    figure: go.Figure,
+    figure: Sketch,
     rows: list[tuple[str, Any]],
     column: str,
     name: str,

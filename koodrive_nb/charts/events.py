@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from zoneinfo import ZoneInfo
 
-    import plotly.graph_objects as go
+    from koodrive_nb.charts.sketch import Sketch
+
 
 _MOST = 20
 _LABEL_CHARACTERS = 24
@@ -34,7 +35,7 @@ class _Event:
 
 
 def draw(
-    figure: go.Figure,
+    figure: Sketch,
     events: object,
     zone: ZoneInfo,
     edges: Sequence[pd.Timestamp],
@@ -60,7 +61,11 @@ def draw(
     shapes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
     labels = _places(drawn, low, high)
-    above = [note for note in figure.layout.annotations if (note.yref, note.y) == ("paper", 1)]
+    above = [
+        note
+        for note in figure.layout.get("annotations", ())
+        if (note.get("yref"), note.get("y")) == ("paper", 1)
+    ]
     # What is written above the plot already ends at its right edge.
     taken: list[tuple[int, float, float]] = [(0, 0.5, 1.0)] if above else []
     for event, (left, right, is_right) in labels:
@@ -70,10 +75,9 @@ def draw(
         x0, x1 = (str(text) for text in (write(ends) if write else theme.wall(ends, zone)))
         shapes += _shapes(x0, x1, rise * _LINE_PX)
         notes.append(_note(x0, event.label, rise * _LINE_PX, is_right=is_right))
-    theme.lay_out(
-        figure,
-        shapes=[*figure.layout.shapes, *shapes],
-        annotations=[*figure.layout.annotations, *notes],
+    figure.lay_out(
+        shapes=[*figure.layout.get("shapes", ()), *shapes],
+        annotations=[*figure.layout.get("annotations", ()), *notes],
     )
     return _told(len(found), len(inside), len(drawn))
 

@@ -11,6 +11,7 @@ from koodrive_nb import analysis
 from koodrive_nb.analysis.exposures import AGES
 from koodrive_nb.analysis.rules import span, word
 from koodrive_nb.charts import age_curve, judgements, theme
+from koodrive_nb.charts.sketch import Sketch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,12 +45,11 @@ def exposure(table: pd.DataFrame) -> go.Figure:
     groups = _groups(table, keys)
     drawn = groups[: judgements.MOST_GROUPS]
     rpo_h = about.get("rpo_h")
-    figure = theme.blank()
+    figure = Sketch()
     _draw_bars(figure, drawn, about)
     top = _top(drawn)
     row_px = _DENSE_ROW_PX if keys else _ROW_PX
-    theme.lay_out(
-        figure,
+    figure.lay_out(
         barmode="stack",
         legend={"traceorder": "normal"},
         xaxis={
@@ -76,15 +76,15 @@ def exposure(table: pd.DataFrame) -> go.Figure:
         exposed = float(causes.astype("float64").to_numpy().sum())
     in_scope = sum(group.of for group in groups)
     title = judgements.headline(exposed, in_scope, about)
-    theme.finish(
+    finished = theme.finish(
         figure,
         title,
         judgements.scope(about, [group.of for group in groups]),
         plot_px=24 + row_px * max(1, top),
         alt=f"{title}: bars by age and cause, from {about.get('n_records', 0):,} records.",
     )
-    figure.layout.margin.r = _GUTTER_PX
-    return figure
+    finished.layout.margin.r = _GUTTER_PX
+    return finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def _top(groups: list[_Group]) -> int:
     return groups[-1].first + len(_ROWS) if groups else 1
 
 
-def _draw_bars(figure: go.Figure, groups: list[_Group], about: Mapping[str, Any]) -> None:
+def _draw_bars(figure: Sketch, groups: list[_Group], about: Mapping[str, Any]) -> None:
     things = judgements.things(about)
     judging: dict[bool, list[_Group]] = {True: [], False: []}
     for group in groups:

@@ -10,6 +10,7 @@ from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import span
 from koodrive_nb.charts import days, judgements, theme
 from koodrive_nb.charts.events import draw as draw_events
+from koodrive_nb.charts.sketch import Sketch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +36,7 @@ def exposure_history(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.
     about = days.told(theme.facts(table))
     zone = ZoneInfo(about.get("tz", "UTC"))
     rpo = _rpo(about)
-    figure = theme.blank()
+    figure = Sketch()
     parts = {
         "protected": f"protected: {rpo} old at most",
         "late": "late",
@@ -54,8 +55,7 @@ def exposure_history(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.
     days.hatch(figure, table[~table["is_complete"]], purged, zone, shape="/")
     days.hatch(figure, table[table["is_partial"]], "day is not over", zone, shape=".")
     unit = {"range": [0, 100], "ticksuffix": " %", "title": {"text": "share of devices in scope"}}
-    theme.lay_out(
-        figure,
+    figure.lay_out(
         barmode="stack",
         bargap=0,
         hovermode="x unified",
@@ -79,7 +79,7 @@ def _rpo(about: Mapping[str, Any]) -> str:
     return span(3600 * about["rpo_h"]) if about.get("rpo_h") else "RPO"
 
 
-def _draw_lines(figure: go.Figure, table: pd.DataFrame, zone: ZoneInfo) -> None:
+def _draw_lines(figure: Sketch, table: pd.DataFrame, zone: ZoneInfo) -> None:
     for column, name, dash, shape in (
         ("compliance_share", "within the RPO at the end of the day", "solid", "hvh"),
         ("compliance_time_share", "share of device-time within the RPO", "dot", "linear"),

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from zoneinfo import ZoneInfo
 
-    import plotly.graph_objects as go
+    from koodrive_nb.charts.sketch import Sketch
+
 
 _BAR_ROWS = 0.5
 
@@ -30,7 +31,7 @@ def bands(rows: list[tuple[int, str, str]]) -> list[dict[str, Any]]:
 
 
 def draw_gaps(
-    figure: go.Figure,
+    figure: Sketch,
     gaps: pd.DataFrame,
     rows: list[tuple[int, str, str]],
     zone: ZoneInfo,
@@ -81,7 +82,7 @@ def draw_gaps(
 
 
 def draw_backups(
-    figure: go.Figure,
+    figure: Sketch,
     part: pd.DataFrame,
     state: str,
     rows: list[tuple[int, str, str]],
@@ -157,7 +158,7 @@ def _moment(stamp: pd.Timestamp, zone: ZoneInfo) -> str:
 
 
 def draw_waiting(
-    figure: go.Figure, part: pd.DataFrame, rows: list[tuple[int, str, str]], zone: ZoneInfo
+    figure: Sketch, part: pd.DataFrame, rows: list[tuple[int, str, str]], zone: ZoneInfo
 ) -> None:
     """Mark when devices were bound that have no backup yet."""
     if part.empty:

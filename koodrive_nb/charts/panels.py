@@ -10,8 +10,7 @@ from koodrive_nb.analysis.rules import STATES, word
 from koodrive_nb.charts import theme
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
+    from koodrive_nb.charts.sketch import Sketch
     from koodrive_nb.charts.time_axis import TimeAxis
 
 _CREATED_PX, _OPEN_PX, _SHARE_PX, _GAP_PX = 200, 90, 130, 30
@@ -31,7 +30,7 @@ _INSET_SHARE = 0.08
 _FEW = 5
 
 
-def draw_one(figure: go.Figure, table: pd.DataFrame, axis: TimeAxis, unit: str) -> int:
+def draw_one(figure: Sketch, table: pd.DataFrame, axis: TimeAxis, unit: str) -> int:
     """Draw all panels of one group, one below the other, and give their height in pixels."""
     drawing = _Drawing(figure, axis, unit)
     heights = (_CREATED_PX, _OPEN_PX, _SHARE_PX)
@@ -47,8 +46,7 @@ def draw_one(figure: go.Figure, table: pd.DataFrame, axis: TimeAxis, unit: str) 
     drawing.created(table, "x", 1)
     drawing.open(table, 2)
     drawing.share(table, "x", 3)
-    theme.lay_out(
-        figure,
+    figure.lay_out(
         xaxis={"type": "date", "anchor": "y3"} | axis.span(table, unit, 12),
         shapes=drawing.shapes,
     )
@@ -56,7 +54,7 @@ def draw_one(figure: go.Figure, table: pd.DataFrame, axis: TimeAxis, unit: str) 
 
 
 def draw_groups(
-    figure: go.Figure, groups: list[tuple[str, pd.DataFrame]], axis: TimeAxis, unit: str
+    figure: Sketch, groups: list[tuple[str, pd.DataFrame]], axis: TimeAxis, unit: str
 ) -> int:
     """Draw what was created and the share of each group side by side, and give their height."""
     drawing = _Drawing(figure, axis, unit)
@@ -81,8 +79,7 @@ def draw_groups(
     bottom_axis = {"type": "date", "anchor": "free", "position": 0}
     paint = {"gridcolor": theme.GRID, "linecolor": theme.GRID, "automargin": True}
     shown = groups[0][1] if groups else pd.DataFrame()
-    theme.lay_out(
-        figure,
+    figure.lay_out(
         xaxis=bottom_axis | axis.span(shown, unit, 9) | {"domain": _LEFT},
         xaxis2=bottom_axis | paint | axis.span(shown, unit, 3) | {"domain": _RIGHT},
         annotations=notes,
@@ -94,7 +91,7 @@ def draw_groups(
 class _Drawing:
     """A figure to which panels are added, with each word once in its legend."""
 
-    def __init__(self, figure: go.Figure, axis: TimeAxis, unit: str) -> None:
+    def __init__(self, figure: Sketch, axis: TimeAxis, unit: str) -> None:
         self._figure, self._axis, self._unit = figure, axis, unit
         self._named: set[str] = set()
         self.shapes: list[dict[str, Any]] = []
@@ -108,7 +105,7 @@ class _Drawing:
     def _whole_ticks(self, number: int, counts: pd.Series[Any]) -> None:
         # There is no half backup.
         if len(counts) and counts.max() <= _FEW:
-            self._figure.layout[_axis("yaxis", number)].dtick = 1
+            self._figure.layout[_axis("yaxis", number)]["dtick"] = 1
 
     def created(self, table: pd.DataFrame, x: str, number: int) -> None:
         """Draw what was created by its state, and over it what ended."""

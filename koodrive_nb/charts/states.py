@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import STATES, word
 from koodrive_nb.charts import theme
+from koodrive_nb.charts.sketch import Sketch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ def status_breakdown(table: pd.DataFrame) -> go.Figure:
     keys = about.get("by") or list(table.columns[: table.columns.get_loc("n")])
     drawn = table.head(_MAX_GROUPS)
     groups = [theme.group(row, keys) for row in drawn[keys].to_numpy()]
-    figure = theme.blank()
+    figure = Sketch()
     rows: list[Any] = drawn.to_dict("records")
     positions = list(range(len(drawn)))
     for state in STATES:
@@ -55,8 +56,7 @@ def status_breakdown(table: pd.DataFrame) -> go.Figure:
             "%{customdata[2]} (%{customdata[1]})<extra></extra>",
         )
     total, stuck = int(table["n"].sum()), int(table["stuck"].sum())
-    theme.lay_out(
-        figure,
+    figure.lay_out(
         barmode="stack",
         uniformtext={"minsize": 10, "mode": "hide"},
         bargap=0.32,

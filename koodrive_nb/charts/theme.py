@@ -23,6 +23,8 @@ from koodrive_nb.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from koodrive_nb.charts.sketch import Sketch
+
 # Each at least 3:1 on white and on #111 (WCAG 1.4.11), and apart from the others under
 # protanopia, deuteranopia and tritanopia; pattern and symbol say the same without colour.
 COLOURS = {
@@ -226,36 +228,23 @@ def _balanced(sentence: str) -> list[str]:
     return lines
 
 
-def blank() -> go.Figure:
-    """Begin a figure in our template; that of plotly costs more than the figure."""
-    return go.Figure(layout={"template": TEMPLATE})
-
-
-def lay_out(figure: go.Figure, **more: Any) -> None:
-    """Add to the layout of a figure; plotly's own update_layout takes ten times as long."""
-    figure.layout = _merged(figure.layout.to_plotly_json(), more)
-
-
-def _merged(former: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    both = {
-        name: _merged(former[name], value)
-        for name, value in more.items()
-        if isinstance(value, dict) and isinstance(former.get(name), dict)
-    }
-    return {**former, **more, **both}
-
-
 def finish(
-    figure: go.Figure, title: str, subtitle: Iterable[str], *, plot_px: int, alt: str
+    figure: Sketch, title: str, subtitle: Iterable[str], *, plot_px: int, alt: str
 ) -> go.Figure:
     """Give a figure its title, wrapped subtitle, legend, height and alternative text."""
     lines = [line for sentence in subtitle for line in _balanced(sentence)]
     # What is written above the plot, such as events, needs more room the higher it is.
-    above = [note for note in figure.layout.annotations if (note.yref, note.y) == ("paper", 1)]
-    top = 62 + _LINE_PX * len(lines) + max((int(note.yshift or 0) for note in above), default=0)
+    above = [
+        note
+        for note in figure.layout.get("annotations", ())
+        if (note.get("yref"), note.get("y")) == ("paper", 1)
+    ]
+    top = (
+        62 + _LINE_PX * len(lines) + max((int(note.get("yshift", 0)) for note in above), default=0)
+    )
     bottom = 96
-    lay_out(
-        figure,
+    figure.lay_out(
+        template=TEMPLATE,
         title={
             "text": title,
             "x": 0,
@@ -281,4 +270,4 @@ def finish(
         },
         meta={"alt": alt},
     )
-    return figure
+    return figure.figure()

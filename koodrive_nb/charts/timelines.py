@@ -12,6 +12,7 @@ from koodrive_nb.analysis.rules import STATES, span, word
 from koodrive_nb.charts import marks, theme
 from koodrive_nb.charts.activities import draw as draw_activity
 from koodrive_nb.charts.events import draw as draw_events
+from koodrive_nb.charts.sketch import Sketch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +44,7 @@ def timeline(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.Figure:
     about = theme.facts(table)
     zone = ZoneInfo(about.get("tz", "UTC"))
     rows = rows_of(table)
-    figure = theme.blank()
+    figure = Sketch()
     low, high = _span(table, about)
     marks.draw_gaps(figure, table[table["kind"] == "gap"], rows, zone, low)
     backups = table[table["kind"] == "backup"]
@@ -51,8 +52,7 @@ def timeline(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.Figure:
         marks.draw_backups(figure, backups[backups["state"] == state], state, rows, zone)
     marks.draw_waiting(figure, table[table["kind"] == "waiting"], rows, zone)
     shapes = [*marks.bands(rows), *marks.now_line(about, zone)]
-    theme.lay_out(
-        figure,
+    figure.lay_out(
         # All at once: plotly checks the whole figure anew for each shape that is added.
         shapes=shapes,
         annotations=marks.now_words(about, zone),

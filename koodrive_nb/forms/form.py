@@ -49,6 +49,11 @@ class Form(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             else:
                 del _open[cell]
 
+    def __del__(self) -> None:
+        # ipywidgets closes what nobody holds any more; at the end of Python there is nothing to tell.
+        if not sys.is_finalizing():
+            self.close()
+
 
 class Notice(widgets.HTML):  # type: ignore[misc]  # ipywidgets has no types
     """A line that tells how something went; screen readers read it out when it changes."""

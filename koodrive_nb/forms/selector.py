@@ -44,8 +44,8 @@ _JUDGED = (
     *("rpo_age_h", "last_completed_time", "stuck_in_a_row"),
 )
 _WORDS = {"module": rules.MODULE_LABELS, "state": rules.STATES, "os_family": rules.OS_FAMILIES}
-_SINGLE = ("record_id", "properties")
-"""Texts that nearly every record has for itself."""
+_OWN = "record_id"
+"""The text that every record has for itself."""
 
 
 class Selector:
@@ -174,8 +174,8 @@ class Selector:
 
     def _holds(self, text: str) -> Mask:
         if self._texts is None or self._texts[0] != text:
-            single = nw.from_native(self.frame[list(_SINGLE)]).select(found=holds(text, _SINGLE))
-            mask = single["found"].to_numpy().astype(bool)
+            ids = nw.from_native(self.frame[[_OWN]]).select(found=holds(text, [_OWN]))
+            mask = ids["found"].to_numpy().astype(bool)
             for name, (codes, texts) in self._dictionaries.items():
                 found = nw.from_native(texts.to_frame(name)).select(found=holds(text, [name]))
                 mask |= np.append(found["found"].to_numpy().astype(bool), False)[codes]
@@ -184,7 +184,7 @@ class Selector:
 
     @cached_property
     def _dictionaries(self) -> dict[str, tuple[np.ndarray[Any, Any], pd.Series[Any]]]:
-        names = [name for name in SEARCHED if name not in _SINGLE]
+        names = [name for name in SEARCHED if name != _OWN]
         found = {name: pd.factorize(self.frame[name]) for name in names}
         return {name: (codes, pd.Series(texts)) for name, (codes, texts) in found.items()}
 

@@ -1,5 +1,7 @@
 """What forms keep: nothing of a former run, nothing of hostile text, nothing once closed."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import ipywidgets as widgets
@@ -120,6 +122,17 @@ def test_an_empty_complaint_takes_the_former_one_back():
     assert (field.notice.text, "is empty" in field.notice.value) == ("is empty", True)
     field.complain("")
     assert (field.notice.text, field.notice.value) == ("", "")
+
+
+def test_the_end_of_python_is_quiet():
+    code = """
+import koodrive_nb as kd
+
+fleet = kd.sandbox.frames("small", 0)
+form = kd.forms.Explorer(fleet.records)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert (ended.stdout, ended.stderr) == (b"", b"")
 
 
 def test_twenty_runs_of_a_cell_in_a_real_kernel_leave_as_many_widgets_as_one():

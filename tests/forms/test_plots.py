@@ -8,16 +8,20 @@ from ipywidgets.widgets.widget import _instances
 from plotly.basedatatypes import Undefined
 
 from koodrive_nb.charts import theme
+from koodrive_nb.charts.sketch import Sketch
 from koodrive_nb.forms.form import close_tree
 from koodrive_nb.forms.plots import Plot
 
 
 def bars(*names, title="one", subtitle=("first", "second"), **layout):
     traces = [
-        go.Bar(x=["2026-01-01", "2026-01-02"], y=[f"{name}1", 2], name=name) for name in names
+        {"x": ["2026-01-01", "2026-01-02"], "y": [f"{name}1", 2], "name": name} for name in names
     ]
-    figure = go.Figure(traces, layout)
-    return theme.finish(figure, title, subtitle, plot_px=100, alt=f"Bars of {', '.join(names)}.")
+    sketch = Sketch()
+    for trace in traces:
+        sketch.add_bar(**trace)
+    sketch.lay_out(**layout)
+    return theme.finish(sketch, title, subtitle, plot_px=100, alt=f"Bars of {', '.join(names)}.")
 
 
 def happens(plot, event, trace, points=(), selector=None):
