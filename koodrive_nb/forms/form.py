@@ -50,7 +50,7 @@ class Form(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
                 del _open[cell]
 
     def __del__(self) -> None:
-        # ipywidgets closes what nobody holds any more; at the end of Python there is nothing to tell.
+        # ipywidgets closes what nobody holds any more; as Python ends, nobody is left to tell.
         if not sys.is_finalizing():
             self.close()
 
