@@ -85,6 +85,10 @@ def lazy(records: Any, needed: Iterable[str], kind: str = "records") -> nw.LazyF
     if isinstance(records, pd.DataFrame) and set(records.index.names) & set(records.columns):
         # pandas would not know which of two things of one name is meant.
         records = records.reset_index(drop=True)
+    if isinstance(records, pd.DataFrame) and records.attrs:
+        # pandas copies attrs deeply with every step, hundreds of times for a table.
+        records = records.copy(deep=False)
+        records.attrs = {}
     if isinstance(records, pd.DataFrame) and not records.columns.is_unique:
         twice = records.columns[records.columns.duplicated()].unique()
         raise InvalidParameterError(
