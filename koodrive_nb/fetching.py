@@ -121,7 +121,7 @@ class Fetch(ABC, Generic[Whole]):
         graver = [error for error in errors if not isinstance(error, NotFoundError)]
         if graver:
             # Stopped for its sake, others may have failed in other ways.
-            return min(graver, key=lambda error: not isinstance(error, AuthenticationError))
+            return min(graver, key=_rank)
         # Of many ids, each that is not there has to be told.
         is_one = len({job.record_id for job in self.jobs}) == 1
         return errors[0] if errors and is_one else None
@@ -214,6 +214,13 @@ class FrameFetch(Fetch[pd.DataFrame]):
             place = table.column_names.index("fetched_at")
             table = table.set_column(place, "fetched_at", pa.array(times, table["fetched_at"].type))
         return [(stream, [table])]
+
+
+def _rank(error: KooDriveError) -> int:
+    """Rank what the service said before that it was not reached, or not asked any more."""
+    if isinstance(error, AuthenticationError):
+        return 0
+    return 2 if isinstance(error, ConnectionFailedError) else 1
 
 
 def brought(jobs: Sequence[Job], *, is_last: bool) -> list[tuple[Stream, list[pa.Table]]]:

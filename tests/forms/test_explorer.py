@@ -218,7 +218,7 @@ def test_what_fails_while_it_is_drawn_is_said_and_the_former_view_stays(
     assert explorer.notice.text == ""
 
 
-@pytest.mark.parametrize("now", [None, "8500-01-01T00:00Z"])
+@pytest.mark.parametrize("now", [None, "2250-01-01T00:00Z"])
 def test_a_wrong_now_lets_the_form_open(make, open_form, now):
     form = open_form(make({"fetched_at": now, "status_code": 0}))
     assert form.summary.text.startswith(("0 of 1", "1 of 1"))
