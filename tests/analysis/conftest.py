@@ -62,15 +62,15 @@ _ENGINES = {
 }
 
 
-@pytest.fixture(params=_ENGINES)
+@pytest.fixture(params=["polars", "duckdb"])
 def engine(request):
-    """Move a pandas frame to another engine of this process."""
+    """Move a pandas frame to another engine of this process, each once."""
     return _ENGINES[request.param]
 
 
 @pytest.fixture(params=[*_ENGINES, pytest.param("spark", marks=pytest.mark.spark)])
 def any_engine(request):
-    """Move a pandas frame to another engine, Spark included, which takes seconds each time."""
+    """Move a pandas frame to any engine in any way, Spark included, which takes seconds a time."""
     spark = request.param == "spark"
     return request.getfixturevalue("to_spark") if spark else _ENGINES[request.param]
 
