@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 import koodrive_nb as kd
 from koodrive_nb import cli
+from koodrive_nb.cli import extras, lab, sandbox
 
 
 def run(*arguments):
@@ -55,11 +56,11 @@ def test_an_unknown_dataset_is_one_line_and_exit_code_1():
 @pytest.mark.usefixtures("notebook")
 def test_jupyterlab_gets_what_the_machine_needs(monkeypatch, is_root, display, extra):
     called = []
-    monkeypatch.setattr(cli.subprocess, "call", lambda command: called.append(command) or 0)
-    monkeypatch.setattr(cli.os, "execv", lambda program, command: called.append(command))
-    monkeypatch.setattr(cli.os, "geteuid", lambda: 0 if is_root else 1000)
-    monkeypatch.setattr(cli.sys, "platform", "linux")
-    monkeypatch.setattr(cli.webbrowser, "get", lambda: None)
+    monkeypatch.setattr(lab.subprocess, "call", lambda command: called.append(command) or 0)
+    monkeypatch.setattr(lab.os, "execv", lambda program, command: called.append(command))
+    monkeypatch.setattr(lab.os, "geteuid", lambda: 0 if is_root else 1000)
+    monkeypatch.setattr(lab.sys, "platform", "linux")
+    monkeypatch.setattr(lab.webbrowser, "get", lambda: None)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.delenv("DISPLAY", raising=False)
     if display:
@@ -80,11 +81,11 @@ def test_jupyterlab_gets_what_the_machine_needs(monkeypatch, is_root, display, e
 
 def test_no_browser_at_all_is_noticed(monkeypatch):
     def none():
-        raise cli.webbrowser.Error
+        raise lab.webbrowser.Error
 
     monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(cli.webbrowser, "get", none)
-    assert cli._has_browser() is False
+    monkeypatch.setattr(lab.webbrowser, "get", none)
+    assert lab._has_browser() is False
 
 
 def test_a_missing_notebook_says_where_to_run(tmp_path, monkeypatch):
@@ -104,7 +105,7 @@ def test_a_missing_notebook_says_where_to_run(tmp_path, monkeypatch):
     ],
 )
 def test_a_missing_extra_is_named_with_the_pip_line(monkeypatch, command, extra):
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
     result = run(*command.split())
     assert result.exit_code == 1
     assert f"pip install 'koodrive_nb[{extra}]'" in result.output
@@ -161,7 +162,7 @@ def test_ctrl_c_stops_the_service(monkeypatch):
     def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_wait", interrupt)
+    monkeypatch.setattr(sandbox, "_wait", interrupt)
     result = run("sandbox")
     assert result.exit_code == 0
     assert "Stopped." in result.output
