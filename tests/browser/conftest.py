@@ -12,7 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
+
+# A machine that runs other tests as well is no reason to give up on a page.
+expect.set_options(timeout=60_000)
 
 CHROMIUM = [
     "--no-sandbox",

@@ -40,11 +40,11 @@ def test_lab_opens_the_first_notebook_and_run_all_draws_its_figures_without_an_e
     prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt")
 
     page.goto(address)
-    expect(page.get_by_role("tab", name=FIRST)).to_be_visible(timeout=30_000)
-    expect(prompts).to_have_text(["[ ]:"] * len(code_cells), timeout=60_000)
+    expect(page.get_by_role("tab", name=FIRST)).to_be_visible()
+    expect(prompts).to_have_text(["[ ]:"] * len(code_cells))
     expect(page.locator(".jp-OutputArea-output")).to_have_count(0)
     # JupyterLab forgets what it was told to run before it had reached the kernel.
-    expect(page.get_by_text(re.compile(r"^Python.* \| Idle$"))).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile(r"^Python.* \| Idle$"))).to_be_visible()
 
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -53,7 +53,7 @@ def test_lab_opens_the_first_notebook_and_run_all_draws_its_figures_without_an_e
     assert errors.all_inner_texts() == []
     expect(prompts).to_have_text([f"[{number}]:" for number in range(1, len(code_cells) + 1)])
 
-    expect(figures).to_have_count(n_figures, timeout=30_000)
+    expect(figures).to_have_count(n_figures)
     for figure in figures.all():
         figure.scroll_into_view_if_needed()
         expect(figure.locator(".main-svg").first).to_be_visible()

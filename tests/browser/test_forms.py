@@ -88,11 +88,11 @@ class Notebook:
     def run_all(self):
         # JupyterLab forgets what it was told to run before it had reached the kernel.
         idle = self.page.get_by_text(re.compile(r"^Python.* \| Idle$"))
-        expect(idle).to_be_visible(timeout=60_000)
+        expect(idle).to_be_visible()
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         errors = self.page.locator(ERRORS)
-        expect(self.forms.or_(errors).last).to_be_visible(timeout=60_000)
+        expect(self.forms.or_(errors).last).to_be_visible()
         assert errors.all_inner_texts() == []
 
     def ask(self, code):
@@ -101,8 +101,8 @@ class Notebook:
         prompt = cell.locator(".jp-InputArea-prompt")
         before = prompt.inner_text()
         self.write(cell, code)
-        expect(prompt).not_to_have_text(before, timeout=30_000)
-        expect(prompt).to_have_text(re.compile(r"\d"), timeout=30_000)
+        expect(prompt).not_to_have_text(before)
+        expect(prompt).to_have_text(re.compile(r"\d"))
         assert self.page.locator(ERRORS).all_inner_texts() == []
         return cell.locator(".jp-OutputArea-output").last.inner_text().strip()
 
@@ -173,7 +173,7 @@ def notebook(browser, place):
     """Give what opens a notebook of these cells and runs it, and forgives no error."""
     folder, address = place
     page = browser.new_page(viewport={"width": 1280, "height": 1700})
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(60_000)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     said, wrong = [], []
     page.on("console", lambda message: said.append((message.type, message.text)))
@@ -220,7 +220,7 @@ def test_connecting_by_keyboard_and_a_secret_that_stays_nowhere(notebook, refusi
     page.keyboard.press("Escape")
     opened.tab_to(form.get_by_role("button", name="Connect"))
     page.keyboard.press("Enter")
-    expect(message).to_contain_text("Connected to the sandbox", timeout=30_000)
+    expect(message).to_contain_text("Connected to the sandbox")
     n_devices = int(opened.ask("len(connect.client.devices())"))
     expect(message).to_contain_text(f": {n_devices} devices.")
 
@@ -233,7 +233,7 @@ def test_connecting_by_keyboard_and_a_secret_that_stays_nowhere(notebook, refusi
     assert token.get_attribute("type") == "password"
     form.get_by_role("button", name="Connect").click()
     endpoint = form.locator(".koodrive-field", has=page.get_by_label("Endpoint"))
-    expect(endpoint.get_by_role("alert")).to_be_visible(timeout=30_000)
+    expect(endpoint.get_by_role("alert")).to_be_visible()
     expect(token).to_have_value("")
     expect(message).to_contain_text("Kept: still connected to the sandbox")
     opened.shoot("connect_form")
@@ -249,7 +249,7 @@ def test_pasting_a_documented_id_shows_its_card(notebook):
     form.locator("textarea").fill(f'"{DOCUMENTED}", ')
     form.get_by_role("button", name="Look up").click()
     card = form.get_by_role("region", name=f"Backup record {DOCUMENTED}")
-    expect(card).to_be_visible(timeout=30_000)
+    expect(card).to_be_visible()
     expect(card).to_contain_text("API statusnew (0)")
     assert opened.ask("lookup.records['record_id'].tolist()") == f"['{DOCUMENTED}']"
     opened.shoot("record_form")
@@ -388,7 +388,7 @@ def test_pages_files_and_the_line_of_code_have_the_same_records(notebook, fleet)
 def test_running_the_cell_again_leaves_one_form_and_a_sound_file(notebook):
     opened = notebook("again", EXPLORE)
     count = "from ipywidgets.widgets.widget import _instances\nlen(_instances)"
-    expect(opened.figures.locator(".main-svg").last).to_be_visible(timeout=30_000)
+    expect(opened.figures.locator(".main-svg").last).to_be_visible()
     n_widgets = opened.ask(count)
     for _ in range(2):
         first = opened.page.locator(".koodrive-form").first.element_handle()
@@ -402,7 +402,7 @@ def test_running_the_cell_again_leaves_one_form_and_a_sound_file(notebook):
 def test_figures_fill_their_place_at_any_width(notebook):
     opened = notebook("layout", EXPLORE)
     page, form = opened.page, opened.forms.first
-    expect(opened.figures.locator(".main-svg").last).to_be_visible(timeout=30_000)
+    expect(opened.figures.locator(".main-svg").last).to_be_visible()
     assert _settled(form)["wrong"] == []
     expected = {1400: "beside", 1000: "beside", 999: "stacked", 700: "stacked"}
     for theme in ("Light", "Dark"):
