@@ -118,8 +118,15 @@ def problems(path: Path) -> list[str]:
     if len(text.encode()) > MAX_NOTEBOOK_BYTES:
         found.append(f"the file is larger than {MAX_NOTEBOOK_BYTES:,} bytes: show less")
     known = {problem for _, problem in _cell_problems(notebook)}
-    found += [problem for problem in _leaks(text) if problem not in known]
+    found += [problem for problem in leaks(text) if problem not in known]
     return found
+
+
+def leaks(text: str) -> list[str]:
+    """Name what a text holds that nobody else may see: secrets, and paths of this machine."""
+    found = [f"holds {what}" for what, pattern in _SECRETS.items() if pattern.search(text)]
+    path: Any = _PATHS.search(text)
+    return [*found, f"holds a path of a machine: {path[0][:60]}"] if path else found
 
 
 def _parsed(text: str) -> NotebookNode:
@@ -136,7 +143,7 @@ def _cell_problems(notebook: NotebookNode) -> Iterator[tuple[int, str]]:
     expected = 0
     for number, cell in enumerate(notebook.cells):
         text = nbformat.v4.writes(nbformat.v4.new_notebook(cells=[cell]))
-        for problem in _leaks(text):
+        for problem in leaks(text):
             yield number, problem
         if cell.cell_type != "code" or not cell.source.strip():
             continue
@@ -160,9 +167,3 @@ def _left_behind(cell: NotebookNode) -> Iterator[str]:
         yield "times of execution"
     if any(_WIDGET_VIEW in out.get("data", {}) for out in cell.outputs):
         yield "a view of a widget that is not stored"
-
-
-def _leaks(text: str) -> list[str]:
-    leaks = [f"holds {what}" for what, pattern in _SECRETS.items() if pattern.search(text)]
-    path: Any = _PATHS.search(text)
-    return [*leaks, f"holds a path of a machine: {path[0][:60]}"] if path else leaks
