@@ -49,7 +49,12 @@ class AccountFields(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
         if endpoint is None:
             self.endpoint.placeholder = "KOODRIVE_ENDPOINT is unfit and not shown"
         self.endpoint.value = endpoint or ""
-        self.user_id = _text("User id", "The user whose backups to look at", "")
+        # The same for both services: a change from the kernel would take back what is being typed.
+        self.user_id = _text(
+            "User id",
+            "The user whose backups to look at",
+            "digits; the sandbox has a user of its own",
+        )
         self.credentials = _choice(
             "Credentials",
             {"Access token": "token", "App id and secret": "app"},
@@ -194,9 +199,6 @@ class AccountFields(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
         )
         if self.user_id.value == filled:
             self.user_id.value = self._filled_user
-        self.user_id.placeholder = (
-            "digits, as the service shows it" if is_live else "empty: the sandbox's own user"
-        )
         self.take_back()
 
     def _drop_password(self) -> None:

@@ -151,6 +151,17 @@ def test_only_the_fields_that_count_are_shown():
     assert shown(form) == ["endpoint", "user_id", "app_id", "app_secret"]
 
 
+def test_choosing_a_service_leaves_alone_what_is_typed_before_the_kernel_answers():
+    """Any change of a field that the kernel sends puts back the text that the kernel knows."""
+    form, sent = ConnectForm(), []
+    for field in (form.endpoint, form.user_id, form.token, form.app_id, form.app_secret):
+        field.observe(sent.append)
+    form.service.value = "live"
+    form.credentials.value = "app"
+    form.service.value = "sandbox"
+    assert sent == []
+
+
 def test_the_user_of_the_environment_is_not_offered_to_the_sandbox(monkeypatch):
     monkeypatch.setenv("KOODRIVE_USER_ID", "7")
     form = ConnectForm()
