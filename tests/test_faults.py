@@ -5,7 +5,7 @@ import json
 import pytest
 
 import koodrive_nb as kd
-from koodrive_nb import transport
+from koodrive_nb import pacing, transport
 from koodrive_nb.sandbox import contents, synthetic
 
 USER = kd.sandbox.DEFAULT_USER
@@ -103,7 +103,8 @@ LASTING = {
 
 @pytest.fixture
 def served(monkeypatch):
-    """Give a client of a sandbox with faults."""
+    """Give a client of a sandbox with faults, who hurries even after it was asked to wait."""
+    monkeypatch.setattr(pacing, "_SLOWEST_PER_S", 100.0)
     opened = []
 
     def serve(*faults, **options):
