@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from koodrive_nb import privacy
 from koodrive_nb.columns import MAX_PAGE_SIZE, MODULES
 from koodrive_nb.jobs import Job
 from koodrive_nb.streams import Stream
@@ -56,7 +57,8 @@ class Account:
         """Ask for the records of a module once more, only to learn which are of that device."""
         job = self.records(code, device_id)
         job.stream.labels = True
-        job.what = f"{job.what} of device {one_line(device_id, 40)}"
+        name = privacy.pseudonym(device_id, "device")
+        job.what = f"{job.what} of device {one_line(name, 40)}"
         job.expected = {}
         return job
 

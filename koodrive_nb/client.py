@@ -6,7 +6,7 @@ import html
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from koodrive_nb import settings
+from koodrive_nb import privacy, settings
 from koodrive_nb.calls import Account
 from koodrive_nb.columns import MODULES
 from koodrive_nb.device_labels import DeviceLabels
@@ -107,7 +107,7 @@ class Client:
             raise InvalidParameterError("max_pages= takes a whole number from 1.")
         codes = _codes(module)
         if device_id is not None:
-            settings.checked_id(device_id, "device id")
+            device_id = settings.checked_id(device_id, "device id")
         jobs = [
             self._account.records(
                 code, device_id, is_filtered=module is not None, max_pages=max_pages
@@ -187,7 +187,7 @@ class Client:
             ConfigurationError: This client has a token, which sees only the user it was given to.
             InvalidParameterError: The user id is empty, not text, or not fit for a header.
         """
-        settings.checked_id(user_id, "user id")
+        user_id = settings.checked_id(user_id, "user id")
         if self._kind() != "app" and user_id != self._settings.user_id:
             raise ConfigurationError(
                 "An access token sees only the user that it was given to: connect with "
@@ -208,7 +208,7 @@ class Client:
         module: str | None,
         errors: str,
     ) -> pd.DataFrame:
-        settings.checked_id(device_id, "device id")
+        device_id = settings.checked_id(device_id, "device id")
         jobs = [ask(device_id, code, is_filtered=module is not None) for code in _codes(module)]
         return self._fetch(dataset, jobs, errors=errors)
 
@@ -240,10 +240,10 @@ class Client:
         """
         has_others = self._kind() != "app" and users != [self._settings.user_id]
         if source != self._service.source or has_others:
-            whose = f"user {users[0]}" if len(users) == 1 else f"{len(users):,} users"
+            one = privacy.pseudonym(users[0], "user")
+            whose = f"user {one}" if len(users) == 1 else f"{len(users):,} users"
             raise InvalidParameterError(
-                f"The fetch is of {whose} at the {source} service: resume it with a client "
-                "for that."
+                f"The fetch is of {whose} at the {source} service: resume with a client for that."
             )
         return self._service
 
@@ -262,7 +262,8 @@ class Client:
 
     def _facts(self) -> dict[str, str]:
         found = self._settings
-        facts = {"source": self._service.source, "user_id": found.user_id}
+        facts = {"source": self._service.source}
+        facts |= {"user_id": privacy.shown(found.user_id, "user")}
         if self._service.source == "live":  # The sandbox's port changes with every start.
             facts["endpoint"] = found.endpoint
         return facts | {"auth": self._kind()}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from koodrive_nb import decode
+from koodrive_nb import decode, privacy
 from koodrive_nb.columns import STRING, columns
 from koodrive_nb.errors import NotFoundError, ProtocolError, ServiceError
 from koodrive_nb.jobs import run_all
@@ -81,10 +81,11 @@ class DeviceLabels:
             return []
         if any(probe.stream.ended in _UNPROVEN for probe in self.probes):
             if self.only is not None:
+                name = privacy.pseudonym(self.only, "device")
                 raise ProtocolError(
-                    f"Asked for device {self.only}, the service brought records that name none, "
-                    "and it did not filter, or does not show that it does: fetch without "
-                    "device_id= and select afterwards."
+                    f"Asked for device {name}, the service brought records that name none, and it "
+                    "did not filter, or does not show that it does: fetch without device_id= and "
+                    "select afterwards."
                 )
         elif self.only is not None:
             self.owners = dict.fromkeys(set().union(*lacking.values()), self.only)

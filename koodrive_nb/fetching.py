@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import pandas as pd
 import pyarrow as pa
 
-from koodrive_nb import decode, device_labels
+from koodrive_nb import decode, device_labels, privacy
 from koodrive_nb.columns import STRING
 from koodrive_nb.errors import (
     AuthenticationError,
@@ -25,7 +25,7 @@ from koodrive_nb.jobs import run_all
 from koodrive_nb.streams import ATTRS, Failure, Stream, keep, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from koodrive_nb.device_labels import DeviceLabels
     from koodrive_nb.jobs import Job, Service
@@ -57,6 +57,10 @@ class Fetch(ABC, Generic[Whole]):
         """
 
     @abstractmethod
+    def each(self, whole: Whole, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Whole:
+        """Give the whole with each of its frames changed."""
+
+    @abstractmethod
     def size(self, whole: Whole) -> str:
         """Tell how much that is, in a few words."""
 
@@ -70,6 +74,8 @@ class Fetch(ABC, Generic[Whole]):
         if self.errors not in {"raise", "collect"}:
             raise InvalidParameterError('errors= takes "raise" or "collect".')
         try:
+            # Unfit settings of privacy shall not be noticed after an hour.
+            privacy.protect(pd.DataFrame())
             return self.run(service)
         except KooDriveError as error:
             # What happened in between helps nobody who reads the message, and fills notebooks.
@@ -92,7 +98,8 @@ class Fetch(ABC, Generic[Whole]):
             if not job.is_done:
                 job.stream.ended = type(job.error).__name__ if job.error else "stopped"
                 failed.append(job)
-        whole = self.whole(is_last=not failed)
+        # Whatever is handed over comes this way.
+        whole = self.each(self.whole(is_last=not failed), privacy.protect)
         if not failed:
             return whole
         reason = self._reason(failed)
@@ -138,7 +145,7 @@ class Fetch(ABC, Generic[Whole]):
             'errors="collect" returns what came instead of this error.',
             whole,
             table,
-            self,
+            self if privacy.mode() == "names" else _Unpickled(self),
         )
 
     def finish(self, client: Any) -> Whole:
@@ -173,6 +180,24 @@ class Fetch(ABC, Generic[Whole]):
             setattr(self, name, value)
 
 
+class _Unpickled:
+    """What is left of a fetch whose answers have names, which no pickle takes along."""
+
+    def __init__(self, fetch: Fetch[Any] | None = None) -> None:
+        self._fetch = fetch
+
+    def finish(self, client: Any) -> Any:
+        if self._fetch is None:
+            raise InvalidParameterError(
+                "This error left what it asked for behind when it was pickled, since "
+                "KOODRIVE_PRIVACY forbids names: fetch it again."
+            )
+        return self._fetch.finish(client)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _Unpickled, ()
+
+
 @dataclass(slots=True)
 class FrameFetch(Fetch[pd.DataFrame]):
     """What is asked for one frame. `ids` are record ids in the order they were asked for."""
@@ -194,6 +219,12 @@ class FrameFetch(Fetch[pd.DataFrame]):
             frame = frame.iloc[order].reset_index(drop=True)
         frame.attrs[ATTRS] = keep(streams)
         return frame
+
+    def each(
+        self, whole: pd.DataFrame, change: Callable[[pd.DataFrame], pd.DataFrame]
+    ) -> pd.DataFrame:
+        """Change the frame."""
+        return change(whole)
 
     def size(self, whole: pd.DataFrame) -> str:
         """Tell the rows."""

@@ -19,7 +19,7 @@ from koodrive_nb.fetching import Fetch, brought, told
 from koodrive_nb.streams import ATTRS, Stream, keep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Literal
 
     from koodrive_nb.jobs import Job
@@ -114,6 +114,10 @@ class _FleetFetch(Fetch[Fleet]):
         records = self._frame("records", is_last=is_last)
         devices = self._frame("devices", is_last=is_last)
         return Fleet(records, devices, self._users(records, devices))
+
+    def each(self, whole: Fleet, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Fleet:
+        """Change the three frames."""
+        return Fleet(change(whole.records), change(whole.devices), change(whole.users))
 
     def size(self, whole: Fleet) -> str:
         """Tell the records and devices."""

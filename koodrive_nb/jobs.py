@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from koodrive_nb import decode, envelope, progress, workers
+from koodrive_nb import decode, envelope, privacy, progress, workers
 from koodrive_nb.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -218,7 +218,9 @@ class Job:
         for name, value in self.expected.items():
             others = set(table[name].unique().to_pylist()) - {value, None}
             if others:
-                odd = f"{name} {one_line(min(others), 40)}"
+                other = min(others)
+                shown = privacy.pseudonym(other, "device") if name == "device_id" else other
+                odd = f"{name} {one_line(shown, 40)}"
                 table = table.filter(pc.invert(pc.is_in(table[name], pa.array(list(others)))))
         # To learn which device records are of, their ids are enough.
         self.tables.append(
@@ -234,7 +236,7 @@ class Job:
         """Tell what did not come, and why, in plain values."""
         error = self.error
         return {
-            "user_id": self.stream.user_id,
+            "user_id": privacy.pseudonym(self.stream.user_id, "user"),
             "what": self.what,
             "error": f"{type(error).__name__}: {one_line(error, _ERROR_CHARACTERS)}"
             if error
@@ -269,7 +271,10 @@ def run_all(jobs: Sequence[Job], service: Service, stop: threading.Event, what: 
             job.run(service, stop)
         except KooDriveError as error:
             # Its frames would keep whole answers in memory.
-            job.error = error.with_traceback(None)
+            device_id = job.parameters.get("deviceId") or job.stream.given.get("device_id")
+            job.error = privacy.without_names(
+                error.with_traceback(None), user=job.stream.user_id, device=device_id
+            )
             if isinstance(error, AuthenticationError):
                 refused.add(job.stream.user_id)
             # What is refused for good is refused at once, so that it costs little to go on.

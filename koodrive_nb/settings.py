@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from requests.auth import AuthBase
 
+from koodrive_nb import privacy
 from koodrive_nb.auth import AppAuth, TokenAuth
 from koodrive_nb.errors import ConfigurationError, InvalidParameterError
 
@@ -145,11 +146,11 @@ def is_loopback(host: str) -> bool:
 
 
 def checked_id(value: object, what: str) -> str:
-    """Check an id before it enters a path or a header.
+    """Give an id that is fit for a path or a header: this one, or what it is a pseudonym of.
 
     Raises:
-        InvalidParameterError: It is empty, not text, or holds anything but letters, digits,
-            `_` and `-`.
+        InvalidParameterError: It is empty, not text, holds anything but letters, digits, `_` and
+            `-`, or is a pseudonym that was made elsewhere.
     """
     if value is None or type(value).__name__ == "NAType" or value != value:  # noqa: PLR0124 -- NaN
         raise InvalidParameterError(f"The {what} is missing: leave it out, as with .dropna().")
@@ -165,7 +166,7 @@ def checked_id(value: object, what: str) -> str:
             f"The {what} must be 1 to 128 letters, digits, '_' or '-', and {hint}: "
             "copy the id as the service shows it."
         )
-    return value
+    return privacy.meant_by(value)
 
 
 def display_zone(tz: str | None) -> ZoneInfo:

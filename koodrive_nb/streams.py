@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import pandas as pd
 
+from koodrive_nb import privacy
 from koodrive_nb.columns import STRING, TIME
 from koodrive_nb.errors import InvalidParameterError
 
@@ -112,7 +113,8 @@ def ledger(frame: pd.DataFrame) -> pd.DataFrame:
     """Tell how a frame was fetched, one row per stream of pages.
 
     Columns: `source`, `user_id`, `dataset`, `module`, `pages` and `rows` received, `duplicates`
-    dropped, `set_aside` (rows without a usable id; their text is in `attrs["set_aside"]`),
+    dropped, `set_aside` (rows without a usable id; their text is in `attrs["set_aside"]`, unless
+    `KOODRIVE_PRIVACY` forbids it),
     `coerced` (values that were bent to fit, such as a time without a zone taken as UTC), `ended`
     (why the stream ended), `complete`, `fetched_at`. What failed is in `attrs["failures"]`, a
     list of dicts. The dataset "device labels" is a listing by device, read to learn which device
@@ -146,6 +148,9 @@ def ledger(frame: pd.DataFrame) -> pd.DataFrame:
     )
     labels = [stream.labels for stream in streams]
     table["dataset"] = table["dataset"].mask(pd.Series(labels), "device labels")
+    table = privacy.protect(table)
     table.attrs["failures"] = [failure for stream in streams for failure in stream.failures]
-    table.attrs["set_aside"] = [text for stream in streams for text in stream.set_aside]
+    # Nobody knows whom rows name that could not be read.
+    has_names = privacy.mode() == "names"
+    table.attrs["set_aside"] = [text for one in streams for text in one.set_aside if has_names]
     return table

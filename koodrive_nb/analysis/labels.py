@@ -9,15 +9,22 @@ import numpy as np
 import pandas as pd
 
 from koodrive_nb.columns import STRING
+from koodrive_nb.privacy import PSEUDONYM
 
 
 def device_label() -> nw.Expr:
-    """Name a device and give the last four digits of its id: names are not unique."""
+    """Name a device and give the last four digits of its id: names are not unique.
+
+    A pseudonym is given whole: there is no name with it, and four characters are not unique.
+    """
     name = nw.col("device_name").fill_null("").str.strip_chars()
     last_four = nw.col("device_id").str.tail(4)
+    is_pseudonym = nw.col("device_id").str.contains(f"^{PSEUDONYM.pattern}$")
     return (
         nw.when(nw.col("device_id").is_null())
         .then(nw.lit("(unknown device)"))
+        .when((name == "") & is_pseudonym)
+        .then(nw.col("device_id"))
         .when(name == "")
         .then(nw.concat_str(nw.lit("(no name) ·"), last_four))
         .otherwise(nw.concat_str(name, nw.lit(" ·"), last_four))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from koodrive_nb import privacy
 from koodrive_nb.columns import DATASETS, DEVICE_SOURCES, MODULES, SOURCES, STATUSES, STRING, TIME
 from koodrive_nb.sandbox import habits, properties
 from koodrive_nb.sandbox.fleet import DIRT, NO_STATUS, NO_TIME, draw
@@ -63,7 +64,7 @@ def frames(preset: str | Preset = "small", seed: int = 0) -> Frames:
     order = np.lexsort((records.ids, records.start))
     devices = fleet.devices
     by_age = np.lexsort((devices.ids, devices.bound_at))
-    return Frames(
+    drawn = (
         _records(fleet, order),
         _frame("devices", _devices(fleet, by_age[~devices.unbound[by_age]])),
         _users(fleet.users),
@@ -91,6 +92,7 @@ def frames(preset: str | Preset = "small", seed: int = 0) -> Frames:
             }
         ),
     )
+    return Frames(*map(privacy.protect, drawn))
 
 
 def users(preset: str | Preset = "small", seed: int = 0) -> pd.DataFrame:
@@ -102,7 +104,8 @@ def users(preset: str | Preset = "small", seed: int = 0) -> pd.DataFrame:
     Raises:
         InvalidParameterError: There is no such preset, or the seed is no whole number.
     """
-    return _users(draw_users(habits.preset_of(preset), habits.checked_seed(seed)))
+    drawn = draw_users(habits.preset_of(preset), habits.checked_seed(seed))
+    return privacy.protect(_users(drawn))
 
 
 def _users(drawn: Users) -> pd.DataFrame:

@@ -173,6 +173,10 @@ def test_rows_their_order_and_their_columns_stay(records):
         (None, "1775406005920779393", "(no name) ·9393"),
         ("Magic v3", None, "(unknown device)"),
         ("手机 📱", "12", "手机 📱 ·12"),
+        # Four characters of a pseudonym are not unique in a fleet.
+        (None, "device-abcdefgh2345", "device-abcdefgh2345"),
+        ("Magic v3", "device-abcdefgh2345", "Magic v3 ·2345"),
+        (None, "device-backupserver1", "(no name) ·ver1"),
     ],
 )
 def test_the_device_label_is_name_and_last_four_digits(make, name, identity, label):
