@@ -1,9 +1,12 @@
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import nbformat
 import pytest
 from click.testing import CliRunner
@@ -11,6 +14,7 @@ from click.testing import CliRunner
 import koodrive_nb as kd
 from koodrive_nb import cli
 from koodrive_nb.cli import extras, lab, sandbox
+from koodrive_nb.cli.failures import Incomplete, Interrupted
 
 
 def run(*arguments):
@@ -26,9 +30,90 @@ def notebook(tmp_path, monkeypatch):
     return path
 
 
-@pytest.mark.parametrize("command", [[], ["lab"], ["sandbox"], ["notebooks"], ["schema"]], ids=str)
-def test_every_command_explains_itself(command):
-    assert run(*command, "--help").exit_code == 0
+def commands(group=cli.main, names=()):
+    """Give every command, those of groups included, with the words that call it."""
+    yield names, group
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*names, name))
+
+
+@pytest.mark.parametrize("names", [" ".join(names) for names, _ in commands()])
+def test_every_command_explains_itself(names):
+    result = run(*names.split(), "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_the_examples_of_the_help_are_right(notebook, monkeypatch):
+    Path("users.csv").touch()
+    examples = set()
+    for names, command in commands():
+        examples |= set(re.findall(r"^  koodrive-nb (.+)", command.epilog or "", re.MULTILINE))
+        if names and not hasattr(command, "commands"):
+            monkeypatch.setattr(command, "callback", lambda **options: None)
+    assert {line.split()[0] for line in examples} >= {"lab", "sandbox", "schema"}
+    for line in examples:
+        assert run(*shlex.split(line)).exit_code == 0, line
+
+
+def test_the_exit_codes_are_told():
+    told = run("--help").output
+    for code in (0, 1, 2, 3, 64, 130):
+        assert re.search(rf"^ +{code}  +\w", told, re.MULTILINE)
+
+
+def test_no_option_takes_a_secret():
+    for _, command in commands():
+        for option in command.params:
+            assert not re.search("token|secret|key|password", option.name)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "says"),
+    [
+        (kd.InvalidParameterError("no such\x1b[31m\nzone"), 1, "Error: no such [31m zone\n"),
+        (ValueError("odd"), 1, "Error: ValueError: odd This was not foreseen"),
+        (PermissionError(13, "Permission denied", "x.csv"), 1, "denied: 'x.csv'\n"),
+        (click.ClickException("a\nb"), 1, "Error: a b\n"),
+        (Incomplete("part of it"), 3, "Error: part of it\n"),
+        (Interrupted("kept"), 130, "Error: kept\n"),
+        (KeyboardInterrupt(), 130, "\nInterrupted.\n"),
+        (SystemExit(2), 2, ""),
+        (click.UsageError("no"), 64, "Error: no\n"),
+    ],
+    ids=repr,
+)
+def test_errors_are_one_line_and_an_exit_code(monkeypatch, raised, code, says):
+    def fail(dataset):
+        raise raised
+
+    monkeypatch.setattr(cli.schema.command, "callback", fail)
+    result = run("schema")
+    assert result.exit_code == code
+    assert says in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") <= 1 or code in {64, 130}
+    is_error = isinstance(raised, Exception) and not isinstance(raised, click.UsageError)
+    assert ("Traceback" in run("--debug", "schema").stderr) == is_error
+
+
+def test_an_incomplete_fetch_is_exit_code_3(service, monkeypatch):
+    service.answer = lambda asked: service.Answer(
+        {"code": 0, "data": []}, 503 if asked.query["moduleCode"] == "101" else 200
+    )
+    with service.connect() as client:
+        monkeypatch.setattr(cli.schema.command, "callback", lambda dataset: client.records())
+        assert run("schema").exit_code == 3
+
+
+def test_a_reader_who_has_enough_gets_no_complaint():
+    code = "from koodrive_nb.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_the_columns_are_printed_as_markdown():

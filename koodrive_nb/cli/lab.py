@@ -16,7 +16,15 @@ from koodrive_nb.cli.extras import need
 _FIRST_NOTEBOOK = Path("notebooks", "01_first_look.ipynb")
 
 
-@click.command("lab", context_settings={"ignore_unknown_options": True})
+@click.command(
+    "lab",
+    context_settings={"ignore_unknown_options": True},
+    epilog="""\b
+Examples:
+  koodrive-nb lab
+  koodrive-nb lab --ip=0.0.0.0 --port=9999
+""",
+)
 @click.option(
     "--notebook",
     type=click.Path(path_type=Path),

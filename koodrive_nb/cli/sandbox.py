@@ -9,7 +9,14 @@ import click
 from koodrive_nb.cli.extras import need
 
 
-@click.command("sandbox")
+@click.command(
+    "sandbox",
+    epilog="""\b
+Examples:
+  koodrive-nb sandbox
+  koodrive-nb sandbox --port 8765
+""",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
