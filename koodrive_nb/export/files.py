@@ -62,7 +62,7 @@ def write(
             another, the file cannot be written there, or the frame is too large for a worksheet.
         ConfigurationError: `.xlsx` without the extra `report`.
     """
-    target = _target(path)
+    target = target_of(path)
     zone = settings.display_zone(tz)
     if made is not None and (not isinstance(made, str) or len(made.splitlines()) != 1):
         raise InvalidParameterError(
@@ -84,7 +84,12 @@ def write(
     return Path(path)
 
 
-def _target(path: object) -> Path:
+def target_of(path: object) -> Path:
+    """Give where a file is to be written, if its name says a format and it can be put there.
+
+    Raises:
+        InvalidParameterError: It does not, or cannot.
+    """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise InvalidParameterError(
             f"write() takes the path of a file, such as 'records.xlsx', not {path!r}."
