@@ -300,3 +300,31 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_asked(live,
 def test_modules_are_those_of_the_column_tables():
     assert {code: label for label, code in fetch._MODULES.items()} == dict(columns.MODULES)
     assert downloads._UNITS_AT_A_TIME * downloads._MOST_IN_A_ROW > 50
+
+
+def test_a_file_that_was_resumed_equals_one_that_was_not(monkeypatch):
+    hurt = [
+        kd.sandbox.Fault("status", path="moduleCode=101", times=5),
+        kd.sandbox.Fault("latency", path="moduleCode=100", seconds=0.01),
+        kd.sandbox.Fault("truncate", path="record", share=0.1, times=1),
+    ]
+    with kd.sandbox.Sandbox(faults=hurt) as sandbox:
+        for name, value in {
+            "ENDPOINT": sandbox.endpoint,
+            "USER_ID": kd.sandbox.DEFAULT_USER,
+            "APP_ID": sandbox.app_id,
+            "APP_SECRET": sandbox.app_secret,
+        }.items():
+            monkeypatch.setenv(f"KOODRIVE_{name}", value)
+        codes = [3]
+        while codes[-1] == 3 and len(codes) < 20:
+            codes.append(run("records", "-o", "r.jsonl").exit_code)
+        assert run("records", "-o", "whole.jsonl").exit_code == 0
+    assert codes[1] == 3
+    assert codes[-1] == 0
+    resumed, whole = (
+        pd.read_json(name, lines=True, dtype=False).drop(columns="fetched_at")
+        for name in ("r.jsonl", "whole.jsonl")
+    )
+    pd.testing.assert_frame_equal(resumed, whole)
+    assert len(whole) == len(whole["record_id"].unique()) > 100

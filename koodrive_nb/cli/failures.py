@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from typing import Any
@@ -43,6 +42,7 @@ class Commands(click.Group):
             raise
         except Exception as error:
             if isinstance(error, BrokenPipeError):
+                # Whoever read it has enough: click says nothing then.
                 raise
             if ctx.params.get("debug"):
                 traceback.print_exc()
@@ -52,7 +52,6 @@ class Commands(click.Group):
         """Run, and leave with the exit code."""
         try:
             code = super().main(*arguments, **options | {"standalone_mode": False})
-            sys.stdout.flush()
         except click.UsageError as error:
             error.show()
             code = _WRONG_USAGE
@@ -62,10 +61,6 @@ class Commands(click.Group):
         except click.Abort:
             click.echo("Interrupted.", err=True)
             code = Interrupted.exit_code
-        except BrokenPipeError:
-            # Whoever read it has enough; what is left would be written when Python ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 1
         sys.exit(code if isinstance(code, int) else 0)
 
 
