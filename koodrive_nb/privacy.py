@@ -140,6 +140,8 @@ def without_names(error: Error, **ids: object) -> Error:
     """
     if mode() == MODES[0]:
         return error
+    # What it came from says more.
+    error.__cause__ = error.__context__ = None
     known = {str(value): pseudonym(str(value), kind) for kind, value in ids.items() if value}
 
     def masked(text: str) -> str:

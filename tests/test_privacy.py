@@ -225,7 +225,9 @@ def test_unfit_arguments_are_refused(records, call, says):
         call(records)
 
 
-TEXTS = st.lists(st.none() | st.text(max_size=8) | st.sampled_from(["", "\ud800", "user-", "a\n"]))
+# For pandas 2.2, a NUL in plain objects ends a text.
+TEXT = st.text(st.characters(exclude_characters="\0"), max_size=8)
+TEXTS = st.lists(st.none() | TEXT | st.sampled_from(["", "\ud800", "user-", "a\n"]))
 
 
 @given(TEXTS)
