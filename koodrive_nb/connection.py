@@ -33,8 +33,9 @@ def connect(  # noqa: PLR0913 -- each is a setting of its own, and keyword-only
     With "live", what is not passed comes from KOODRIVE_ENDPOINT, KOODRIVE_USER_ID, and
     KOODRIVE_TOKEN or KOODRIVE_APP_ID with KOODRIVE_APP_SECRET. With "sandbox", an embedded service
     answers with synthetic data, as of a fixed instant; `user_id="crowd"` is its user with a million
-    records, and `kd.sandbox.users()` lists those of a fleet. Nothing is sent yet. `max_workers`
-    bounds the requests under way at once.
+    records, and `kd.sandbox.users()` lists those of a fleet. Where KOODRIVE_ENDPOINT is `sandbox`,
+    as for notebooks that are validated, "live" is the sandbox too, and says so. Nothing is sent
+    yet. `max_workers` bounds the requests under way at once.
     `progress` shows a bar for what lasts over a second; left out, it does so in a terminal and in a
     notebook that somebody works in. `clock` gives the `fetched_at` of rows.
 
@@ -44,6 +45,8 @@ def connect(  # noqa: PLR0913 -- each is a setting of its own, and keyword-only
     """
     if not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1:
         raise InvalidParameterError("max_workers= takes a whole number from 1.")
+    if service == "live" and endpoint is None and settings.is_sandboxed():
+        service = "sandbox"
     if service == "sandbox":
         if endpoint is not None or auth is not None:
             raise InvalidParameterError(

@@ -98,6 +98,11 @@ def resolve(
     )
 
 
+def is_sandboxed() -> bool:
+    """Tell whether the environment names the sandbox in the place of an endpoint."""
+    return os.environ.get("KOODRIVE_ENDPOINT") == "sandbox"
+
+
 def _auth_of_environment(origin: str) -> AuthBase:
     if origin == "KOODRIVE_TOKEN":
         return TokenAuth(os.environ["KOODRIVE_TOKEN"])

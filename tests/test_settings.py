@@ -132,6 +132,17 @@ def test_credentials_passed_win_over_any_in_the_environment(monkeypatch, names, 
     assert found.origins["auth"] == "argument"
 
 
+def test_the_sandbox_in_the_place_of_an_endpoint_needs_no_account_and_keeps_its_time(monkeypatch):
+    monkeypatch.setenv("KOODRIVE_ENDPOINT", "sandbox")
+    with kd.connect() as client:
+        frame = client.record("1842862763295184641")
+    assert "source='sandbox'" in repr(client)
+    assert set(frame["source"]) == {"sandbox"}
+    assert set(frame["fetched_at"]) == {kd.sandbox.as_of()}
+    with pytest.raises(kd.InvalidParameterError, match="brings its own endpoint and credentials"):
+        kd.connect(auth=kd.TokenAuth("t0ken"))
+
+
 def test_an_unfit_app_of_the_environment_is_refused_and_not_repeated(monkeypatch):
     for name, value in LIVE.items():
         monkeypatch.setenv(name, "" if name == "KOODRIVE_TOKEN" else value)

@@ -81,7 +81,7 @@ class AccountFields(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
             name: Field(getattr(self, name))
             for name in ("endpoint", "user_id", "token", "app_id", "app_secret")
         }
-        if os.environ.get("KOODRIVE_ENDPOINT"):
+        if os.environ.get("KOODRIVE_ENDPOINT") and not settings.is_sandboxed():
             self.service.value = "live"
         if _environment("KOODRIVE_APP_ID") and not _environment("KOODRIVE_TOKEN"):
             self.credentials.value = "app"
@@ -244,7 +244,7 @@ def _shown_endpoint() -> str | None:
     """Give the endpoint of the environment, None if it is unfit: it may hold a password."""
     text = _environment("KOODRIVE_ENDPOINT")
     try:
-        return settings.checked_endpoint(text) if text else ""
+        return settings.checked_endpoint(text) if text and not settings.is_sandboxed() else ""
     except ConfigurationError:
         return None
 

@@ -125,6 +125,12 @@ def test_secrets_of_the_environment_are_a_hint_and_choose_the_kind(monkeypatch):
     assert secret() not in repr(widgets.Widget.get_manager_state())
 
 
+def test_the_sandbox_in_the_place_of_an_endpoint_is_what_the_form_begins_with(monkeypatch):
+    monkeypatch.setenv("KOODRIVE_ENDPOINT", "sandbox")
+    form = ConnectForm()
+    assert (form.service.value, form.endpoint.value) == ("sandbox", "")
+
+
 def test_an_endpoint_of_the_environment_that_holds_a_password_is_not_shown(monkeypatch):
     monkeypatch.setenv("KOODRIVE_ENDPOINT", f"https://me:{secret()}@koodrive.example")
     form = ConnectForm()
