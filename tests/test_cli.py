@@ -198,9 +198,38 @@ def test_a_missing_extra_is_named_with_the_pip_line(monkeypatch, command, extra)
 
 def test_notebooks_are_refreshed_and_checked(notebook):
     assert run("notebooks", "check", "notebooks").exit_code == 1
-    assert run("notebooks", "refresh", "notebooks").output == f"{notebook}: changed\n"
+    assert (
+        run("notebooks", "refresh", "notebooks").output
+        == f"{notebook}: changed: cell 1, the metadata\n"
+    )
     assert run("notebooks", "check", str(notebook)).output == ""
-    assert run("notebooks", "refresh", str(notebook)).output == f"{notebook}: unchanged\n"
+    done = run("notebooks", "refresh", "--check", str(notebook))
+    assert (done.output, done.exit_code) == (f"{notebook}: unchanged\n", 0)
+
+
+def test_checking_whether_a_notebook_is_fresh_names_what_would_change_and_changes_nothing(notebook):
+    before = notebook.read_text()
+    done = run("notebooks", "refresh", "--check", "notebooks")
+    assert done.exit_code == 1
+    assert done.output == f"{notebook}: would change: cell 1, the metadata\n"
+    assert notebook.read_text() == before
+
+
+def test_a_live_notebook_that_says_so_is_not_refreshed(notebook):
+    content = nbformat.v4.new_notebook(metadata={"koodrive_nb": {"source": "live"}})
+    nbformat.write(content, notebook)
+    assert run("notebooks", "refresh", "notebooks").output == (
+        f"{notebook}: left alone, of a live account\n"
+    )
+
+
+def test_folders_are_searched_to_the_bottom_but_for_hidden_ones(notebook):
+    for folder in ("notebooks/deep/er", "notebooks/.ipynb_checkpoints"):
+        Path(folder).mkdir(parents=True)
+        nbformat.write(nbformat.read(notebook, 4), Path(folder, "x.ipynb"))
+    found = run("notebooks", "check", "notebooks").output.splitlines()
+    paths = [line.split(": ")[0] for line in found]
+    assert paths == [str(notebook), str(Path("notebooks/deep/er/x.ipynb"))]
 
 
 def test_a_failing_cell_is_named_and_the_file_left_as_it_was(notebook):

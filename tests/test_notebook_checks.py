@@ -1,9 +1,12 @@
+import time
+
 import nbformat
 import pytest
 
 from koodrive_nb import notebook_checks
 
 V4 = nbformat.v4
+FIGURE = "application/vnd.plotly.v1+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -41,8 +44,8 @@ SPOILT = {
     "was executed as number 7, not 2": lambda nb: nb.cells[3].update(execution_count=7),
     "holds an error": lambda nb: nb.cells[1].outputs.append(V4.new_output("error", ename="E")),
     "asks not to be compared": lambda nb: nb.cells[1].metadata.update(tags=["nbval-ignore-output"]),
-    "asks not": lambda nb: nb.cells[1].update(source="# NBVAL_IGNORE_OUTPUT\n1"),
-    "asks": lambda nb: nb.cells[1].update(source="1  # NBVAL_SKIP: slow"),
+    "and gives no reason": lambda nb: nb.cells[1].update(source="# NBVAL_IGNORE_OUTPUT\n1"),
+    "in a way that nothing reads": lambda nb: nb.cells[1].update(source="1  # NBVAL_SKIP: slow"),
     "hold widget state": lambda nb: nb.metadata.update(widgets={}),
     "holds a view of a widget": lambda nb: nb.cells[1].outputs[0].data.update({VIEW: {}}),
     "holds times of execution": lambda nb: nb.cells[1].metadata.update(execution={"a": "b"}),
@@ -66,6 +69,13 @@ SPOILT = {
     "holds a path of a machine: /home": lambda nb: nb.cells[1].outputs.append(
         V4.new_output("stream", name="stderr", text="/home/ann/x.py:3: Warning")
     ),
+    "text before cell 1: holds an Authorization": lambda nb: nb.cells[0].update(
+        source="Bearer 0123456789abcdef0"
+    ),
+    "the metadata: holds a secret": lambda nb: nb.metadata.update(KOODRIVE_TOKEN="hunter2hunter2"),
+    "cell 2: holds a path of a machine: /root": lambda nb: (
+        nb.cells[3].outputs[0].data.update({"application/json": {"text": "read\n/root/x.csv"}})
+    ),
     "holds a path of a machine: C:": lambda nb: nb.cells[0].update(source=r"C:\Users\ann"),
     "holds a path": lambda nb: nb.metadata.update(where="/Users/ann/nb"),
 }
@@ -85,6 +95,57 @@ def test_a_cell_that_is_meant_to_fail_may_hold_its_error(stored):
     assert stored(change) == []
 
 
+def test_a_cell_that_says_why_may_go_uncompared(stored):
+    def change(notebook):
+        notebook.cells[1].source = "# Not compared: the exchange rate is another one each day\n1"
+        notebook.cells[1].metadata.update(tags=["nbval-ignore-output"])
+
+    assert stored(change) == []
+
+
+def test_a_secret_of_the_environment_is_known_whatever_its_form(stored, monkeypatch):
+    monkeypatch.setenv("KOODRIVE_TOKEN", "plain words")
+    found = stored(lambda nb: nb.cells[1].outputs.append(result("some plain words here")))
+    assert found == ["cell 1: holds the value of KOODRIVE_TOKEN"]
+
+
+LIVE = {
+    "figure": {FIGURE: {"data": [], "layout": {"title": {"text": "12 records · live, complete"}}}},
+    "client": {"text/plain": "Client(source='live', user_id='42', auth='app')"},
+    "form": {"text/plain": "RecordForm(0 records, live)"},
+    "table": {"text/plain": "  record_id source\n0        1   live"},
+    "column": {"text/plain": "record_id     1\nsource     live\nuser_id      42"},
+    "page": {"text/html": "<th>source</th><td style='text-align:left'>live</td>"},
+    "polars": {"text/plain": "│ source │\n╞════════╡\n│ live   │"},
+}
+
+
+@pytest.mark.parametrize("shown", LIVE)
+def test_outputs_of_a_live_account_need_the_word_of_the_notebook(stored, shown):
+    def change(notebook):
+        notebook.cells[1].outputs[0].data = nbformat.from_dict(LIVE[shown])
+
+    def meant(notebook):
+        change(notebook)
+        notebook.metadata["koodrive_nb"] = {"source": "live"}
+
+    (problem,) = stored(change)
+    assert problem.startswith("cell 1: holds outputs of a live account")
+    assert stored(meant) == []
+
+
+def test_a_word_in_a_sentence_is_no_live_account(stored):
+    words = "the source of live music, live  and complete"
+    assert stored(lambda nb: nb.cells[1].outputs.append(result(words))) == []
+
+
+def test_looking_at_a_megabyte_of_anything_takes_no_time(stored):
+    start = time.monotonic()
+    for text in ("x" * 1_000_000, " " * 1_000_000, "Form(" * 200_000, "source " * 150_000):
+        stored(lambda nb, text=text: nb.cells[1].outputs.append(result(text)))
+    assert time.monotonic() - start < 20
+
+
 def test_web_addresses_and_plain_slashes_are_no_paths(stored):
     def change(notebook):
         notebook.cells[0].source = (
@@ -99,6 +160,8 @@ def test_notebooks_run_without_an_account(monkeypatch):
     monkeypatch.setenv("KOODRIVE_TOKEN", "s3cret")
     environment = notebook_checks.environment()
     assert not any(name.startswith("KOODRIVE_") for name in environment)
+    added = set(notebook_checks.sandboxed().items()) - set(environment.items())
+    assert added == {("KOODRIVE_ENDPOINT", "sandbox")}
     assert environment["TZ"] == "UTC"
 
 
@@ -111,12 +174,14 @@ def unexecuted(tmp_path):
 
 
 def test_refreshing_executes_in_place_and_a_second_time_changes_nothing(unexecuted):
-    assert notebook_checks.refresh(unexecuted) is True
+    assert notebook_checks.refresh(unexecuted, store=False) == ["cell 1", "the metadata"]
+    assert nbformat.read(unexecuted, 4).cells[0].execution_count is None
+    assert notebook_checks.refresh(unexecuted) == ["cell 1", "the metadata"]
     assert notebook_checks.problems(unexecuted) == []
     notebook = nbformat.read(unexecuted, 4)
     assert notebook.cells[0].outputs[0].data["text/plain"] == "2"
     assert notebook.cells[0].metadata == {"tags": ["x"]}
-    assert notebook_checks.refresh(unexecuted) is False
+    assert notebook_checks.refresh(unexecuted, store=False) == []
 
 
 def test_refreshing_keeps_what_a_form_says_of_itself_and_not_the_random_id_of_its_view(unexecuted):

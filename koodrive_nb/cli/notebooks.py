@@ -18,18 +18,34 @@ def command() -> None:
 
 
 @command.command()
+@click.option("--check", is_flag=True, help="Change nothing; exit code 1 if something would.")
 @click.argument("paths", nargs=-1, required=True, type=_NOTEBOOKS)
-def refresh(paths: tuple[Path, ...]) -> None:
-    """Execute notebooks (or all in a folder) from top to bottom and store what comes out."""
+def refresh(paths: tuple[Path, ...], *, check: bool) -> None:
+    """Execute notebooks (or all in a folder) from top to bottom and store what comes out.
+
+    kd.connect() reaches the sandbox. A notebook that says that its outputs are of a live account
+    is left alone.
+    """
     need("nbclient", "ci")
     from koodrive_nb import notebook_checks  # noqa: PLC0415 -- an optional extra
 
+    failed = False
     for path in _each(paths):
         try:
-            changed = notebook_checks.refresh(path)
+            notebook = notebook_checks.read(path.read_text(encoding="utf-8"))
+            if notebook_checks.is_live(notebook):
+                click.echo(f"{path}: left alone, of a live account")
+                continue
+            changed = notebook_checks.refresh(path, store=not check)
         except notebook_checks.FAILURES as error:
-            raise click.ClickException(f"{path} is left as it was: {error}") from None
-        click.echo(f"{path}: {'changed' if changed else 'unchanged'}")
+            failed = True
+            click.echo(f"Error: {path} is left as it was: {error}", err=True)
+            continue
+        failed = failed or (check and bool(changed))
+        verb = "would change" if check else "changed"
+        click.echo(f"{path}: {verb}: {', '.join(changed)}" if changed else f"{path}: unchanged")
+    if failed:
+        raise SystemExit(1)
 
 
 @command.command()
@@ -47,11 +63,9 @@ def check(paths: tuple[Path, ...]) -> None:
 
 
 def _each(paths: tuple[Path, ...]) -> list[Path]:
-    each = [
-        notebook
-        for path in paths
-        for notebook in (sorted(path.glob("*.ipynb")) if path.is_dir() else [path])
-    ]
+    from koodrive_nb import notebook_checks  # noqa: PLC0415 -- an optional extra
+
+    each = [found for path in paths for found in notebook_checks.find(path)]
     if not each:
         raise click.ClickException("There is no notebook in that folder.")
     return each

@@ -1,0 +1,99 @@
+"""Executing a notebook so that it always comes out the same."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+from koodrive_nb.notebook_checks.comparison import settled
+from koodrive_nb.notebook_checks.reading import OURS, UNREADABLE, WIDGET_VIEW, named_cells, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nbformat import NotebookNode
+
+CELL_TIMEOUT_S = 60
+
+FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError, *UNREADABLE)
+"""What executing a stored file may come to."""
+
+
+def environment() -> dict[str, str]:
+    """Give the environment that notebooks run in: no account, UTC, one way to draw figures."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("KOODRIVE_")}
+    return kept | {
+        "PLOTLY_RENDERER": "plotly_mimetype",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "TQDM_DISABLE": "1",
+        "TZ": "UTC",
+    }
+
+
+def sandboxed() -> dict[str, str]:
+    """Give that environment, with the sandbox in the place of an account for `kd.connect()`."""
+    return environment() | {"KOODRIVE_ENDPOINT": "sandbox"}
+
+
+def refresh(path: Path, *, store: bool = True) -> list[str]:
+    """Execute a notebook from top to bottom in a fresh kernel and store what comes out.
+
+    Returns what changed, by the names of cells; nothing is written without `store`. `kd.connect()`
+    reaches the sandbox, and a cell may take 60 seconds.
+
+    Raises:
+        One of FAILURES: It is no notebook, or a cell failed; the file is left as it was.
+    """
+    stored = path.read_text(encoding="utf-8")
+    notebook = read(stored)
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT_S,
+        kernel_name="python3",
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    client.execute(env=sandboxed())
+    _tidy(notebook)
+    text = nbformat.writes(notebook, version=4) + "\n"
+    if text == stored:
+        return []
+    if store:
+        path.write_text(text, encoding="utf-8")
+    return _changed(read(stored), notebook)
+
+
+def _tidy(notebook: NotebookNode) -> None:
+    # Versions of Python and whatever an editor left behind say nothing about the notebook.
+    kept = {
+        name: notebook.metadata[name] for name in (OURS, "jupytext") if name in notebook.metadata
+    }
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+        | kept
+    )
+    for cell in notebook.cells:
+        kept = {name: cell.metadata[name] for name in ("tags",) if name in cell.metadata}
+        cell.metadata = nbformat.from_dict(kept)
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            # Without the widget's state it would name one that nobody has, by a random id.
+            data.pop(WIDGET_VIEW, None)
+            if "text/plain" in data:
+                data["text/plain"] = settled(data["text/plain"])
+
+
+def _changed(stored: NotebookNode, new: NotebookNode) -> list[str]:
+    pairs = zip(stored.cells, named_cells(new), strict=True)
+    found = [name for before, (name, _, after) in pairs if before != after]
+    if stored.metadata != new.metadata:
+        found.append("the metadata")
+    return found or ["the layout of the file"]
