@@ -27,8 +27,6 @@ def _clean_environment(monkeypatch):
     for name in os.environ:
         if name.startswith("KOODRIVE_"):
             monkeypatch.delenv(name)
-    # Set for the kernels of notebooks, where no bar may end up in an output.
-    monkeypatch.delenv("TQDM_DISABLE", raising=False)
 
 
 @pytest.fixture(autouse=True)
