@@ -1,9 +1,12 @@
 """What the README says is what the project does."""
 
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 import koodrive_nb as kd
@@ -40,6 +43,30 @@ def test_every_public_error_is_explained():
     for name in kd.__all__:
         if name.endswith("Error") and name != "KooDriveError":
             assert f"`{name}`" in README
+
+
+def test_the_workflows_call_what_there_is(pytestconfig):
+    workflow, pipeline = (yaml.safe_load(block) for block in fenced("yaml"))
+    steps = workflow["jobs"]["validate"]["steps"]
+    extras = re.findall(r"'koodrive_nb\[(\w+)\]'", README)
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(extras) <= set(known["optional-dependencies"])
+    commands = [step["run"] for step in steps if "run" in step] + pipeline["notebooks"]["script"]
+    options = [
+        word for line in commands for word in shlex.split(line) if word.startswith("--koodrive")
+    ]
+    assert [command.split()[0] for command in commands] == ["pip", "pytest"] * 2
+    assert options == ["--koodrive-nb"] * 2
+    assert pytestconfig.getoption("--koodrive-nb") is False
+    (report,) = re.findall(r"--junitxml=(\S+)", commands[-1])
+    assert pipeline["notebooks"]["artifacts"]["reports"]["junit"] == report
+    for block in fenced("yaml"):
+        assert len(block.splitlines()) <= 12
+
+
+def test_the_commands_for_notebooks_are_there():
+    for line in re.findall(r"^koodrive-nb (notebooks .+?) notebooks", README, re.MULTILINE):
+        assert CliRunner().invoke(cli.main, [*line.split(), "--help"]).exit_code == 0
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)]+)\)", README))
