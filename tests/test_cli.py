@@ -291,7 +291,12 @@ def test_a_taken_port_is_one_line_and_exit_code_1():
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", "{}", '{"cells": 1, "nbformat": 4, "nbformat_minor": 5}']
+    "text",
+    [
+        *("{", "[]", "{}", "[" * 100_000, '{"nbformat": 99}'),
+        '{"cells": 1, "nbformat": 4, "nbformat_minor": 5}',
+    ],
+    ids=range(6),
 )
 @pytest.mark.parametrize("command", ["check", "refresh"])
 def test_a_file_that_is_no_notebook_is_said_in_words(notebook, command, text):

@@ -50,6 +50,9 @@ SPOILT = {
     "holds a view of a widget": lambda nb: nb.cells[1].outputs[0].data.update({VIEW: {}}),
     "holds times of execution": lambda nb: nb.cells[1].metadata.update(execution={"a": "b"}),
     "is larger than 300,000 bytes": lambda nb: nb.cells[1].outputs.append(result("x" * 300_001)),
+    "cell 2: is larger than 300,000 bytes": lambda nb: (
+        nb.cells[3].outputs[0].data.update({"application/json": {"y": [0.123456789] * 40_000}})
+    ),
     "the file is larger than 1,000,000": lambda nb: nb.cells.append(
         V4.new_markdown_cell("x" * 1_000_001)
     ),

@@ -28,6 +28,8 @@ CELLS = [
     "7 * 6",
 ]
 
+DEAF = "try:\n    while True:\n        pass\nexcept KeyboardInterrupt:\n    pass"
+
 
 def write(path, notebook):
     nbformat.write(notebook, path)
@@ -83,6 +85,7 @@ def refused(repository, weekly):
     write(folder / "spoilt.ipynb", spoil(copy.deepcopy(weekly)))
     write(folder / "endless.ipynb", light("pass", "while True: pass", "pass"))
     write(folder / "killed.ipynb", light("import os\nos.kill(os.getpid(), 9)", "pass"))
+    write(folder / "deaf.ipynb", light(DEAF))
     write(folder / "gone.ipynb", light("import os\nos._exit(0)"))
     (folder / "broken.ipynb").write_text("{")
     for name, change in UNFIT.items():
@@ -90,7 +93,7 @@ def refused(repository, weekly):
         change(notebook)
         write(folder / f"{name}.ipynb", notebook)
     slow = [f"spoilt/{name}.ipynb" for name in ("spoilt", "broken")]
-    dead = [f"spoilt/{name}.ipynb" for name in ("endless", "killed", "gone")]
+    dead = [f"spoilt/{name}.ipynb" for name in ("endless", "deaf", "killed", "gone")]
     unfit = [f"spoilt/{name}.ipynb::fit" for name in UNFIT]
     return run(repository, *slow, *unfit) | run(repository, "--nbval-cell-timeout=2", *dead)
 
@@ -161,6 +164,7 @@ NAMED = {
     # What never answers.
     "endless Cell 2": ("Cell 2: Timeout of 2 seconds exceeded", "while True: pass"),
     "killed Cell 1": ("Cell 1: The kernel died while it executed this cell", "os.kill"),
+    "deaf Cell 1": ("Cell 1: The time for a cell was over before this one ended",),
     "gone Cell 1": ("Cell 1: The kernel died while it executed this cell",),
     # What is not fit to be stored.
     "broken fit": ("broken.ipynb is not fit to be stored", "is no notebook"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -98,8 +99,7 @@ def leaks(text: str) -> list[str]:
 
 def _of_cell(cell: NotebookNode, number: int, *, may_be_live: bool) -> Iterator[str]:
     yield from leaks("\n".join(_texts(cell)))
-    size = sum(len(text.encode()) for text in _texts(cell))
-    if cell.cell_type == "code" and size > MAX_CELL_BYTES:
+    if cell.cell_type == "code" and len(json.dumps(cell, ensure_ascii=False)) > MAX_CELL_BYTES:
         yield f"is larger than {MAX_CELL_BYTES:,} bytes: show less"
     if not is_run(cell):
         return

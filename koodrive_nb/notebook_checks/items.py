@@ -16,7 +16,6 @@ from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel, start_new_kerne
 from nbval.plugin import (
     IPyNbCell,
     IPyNbFile,
-    NbCellError,
     find_comment_markers,
     find_metadata_tags,
     nocolors,
@@ -105,8 +104,11 @@ class NotebookFile(IPyNbFile):  # type: ignore[misc]  # as above
         """Start the kernel, unless it runs."""
         if self.kernel is None:
             self.setup_sanitize_files()
+            # Where it does not start, no other cell is to wait for it again.
+            self.ended_by = "a start that failed"
             timeout_s = self.config.option.nbval_kernel_startup_timeout
             self.kernel = Kernel(self.path.parent, timeout_s)
+            self.ended_by = None
 
     def collect(self) -> Iterator[pytest.Item]:
         """Give the test of the whole, and one for each cell with code, by its number."""
@@ -127,7 +129,8 @@ class NotebookFile(IPyNbFile):  # type: ignore[misc]  # as above
 
     def teardown(self) -> None:
         """Stop the kernel."""
-        if self.kernel is not None and self.kernel.is_alive():
+        # nbval takes the manager away where it has stopped the kernel itself.
+        if self.kernel is not None and hasattr(self.kernel, "km"):
             self.kernel.stop()
 
 
@@ -154,15 +157,20 @@ class NotebookCell(IPyNbCell):  # type: ignore[misc]  # as above
 
     def runtest(self) -> None:
         """Execute the cell and compare what comes out."""
+        if not self.parent.kernel.is_alive():
+            self.parent.ended_by = self.name
+            self.raise_cell_error("The kernel died before this cell: one above it has ended it")
         try:
             super().runtest()
         except KernelDiedError:
             self.parent.ended_by = self.name
             self.raise_cell_error("The kernel died while it executed this cell")
-        except NbCellError:
+        finally:
             if self.parent.timed_out:
                 self.parent.ended_by = self.name
-            raise
+        if self.parent.timed_out:
+            # It has caught the interruption, and its outputs may even be the stored ones.
+            self.raise_cell_error("The time for a cell was over before this one ended")
 
     def compare_outputs(self, test: Any, ref: Any, skip_compare: Any = None) -> bool:
         """Compare the outputs of now with the stored ones."""

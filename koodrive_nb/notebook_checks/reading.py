@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nbformat import NotebookNode
 
-UNREADABLE = (NotJSONError, UnicodeDecodeError, ValidationError)
+UNREADABLE = (NotJSONError, OSError, UnicodeDecodeError, ValidationError)
 """What reading a file that is no notebook comes to."""
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -42,7 +42,7 @@ def read(text: str) -> NotebookNode:
     try:
         notebook: NotebookNode = nbformat.reads(text, as_version=4)
         nbformat.validate(notebook)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, nbformat.NBFormatError) as error:
         # nbformat takes for granted that JSON is shaped like a notebook.
         raise NotJSONError(f"Not shaped like a notebook ({error}).") from None
     return notebook
