@@ -10,6 +10,7 @@ from koodrive_nb.analysis.behind import rows
 from koodrive_nb.analysis.duration_tables import durations
 from koodrive_nb.analysis.expansion import expand
 from koodrive_nb.analysis.exposures import exposure
+from koodrive_nb.analysis.headlines import headline
 from koodrive_nb.analysis.history import exposure_history
 from koodrive_nb.analysis.jobs import timeline
 from koodrive_nb.analysis.protection import protection_status
@@ -26,6 +27,7 @@ __all__ = [
     "expand",
     "exposure",
     "exposure_history",
+    "headline",
     "protection_status",
     "rows",
     "select",

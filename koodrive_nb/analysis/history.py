@@ -79,20 +79,30 @@ def exposure_history(  # noqa: PLR0913 -- each is a question of its own, and key
     horizon = holdings.complete_from(modules)
     is_known = devices is not None
     days = _days(zone, start, end, now, table["first"].min())
-    life = _lives(table, goal)
-    found = _counted(days, life, _points(known, goal.rpo), goal)
+    found = counted(days, known, table, goal)
     result = _finished(found, horizon, is_known=is_known)
     total, exposed = found["in_scope_h"].sum(), found["exposed_h"].sum()
     result.attrs[ATTRS] = context.as_attrs(
         **goal.facts(),
         devices_known=is_known,
-        n_devices=len(life),
+        n_devices=len(table),
         since=None if result.empty else result["bin_start"].iloc[0].isoformat(),
         until=None if result.empty else result["at"].iloc[-1].isoformat(),
         compliance_time_share=float(1 - exposed / total) if total and is_known else None,
         history_complete_from=None if horizon is None else horizon.isoformat(),
     )
     return result
+
+
+def counted(
+    spans: pd.DataFrame, known: nw.LazyFrame[Any], devices: pd.DataFrame, goal: Objective
+) -> pd.DataFrame:
+    """Count devices at the end of each span, and device-hours within it.
+
+    `spans` has `bin_start` and `at`; added are `in_scope`, `protected`, `late`, `outdated`,
+    `never`, `in_scope_h` and `exposed_h`. `devices` are those of `holdings.known_devices`.
+    """
+    return _counted(spans, _lives(devices, goal), _points(known, goal.rpo), goal)
 
 
 def _days(

@@ -29,7 +29,7 @@ PERS = ("device", "module", "user")
 _EXPECTED_WITHIN = pd.Timedelta("90D")
 _SWITCH = "auto_backup"
 _SWITCHED_ON = ("on", "true", "1", "yes", "enabled")
-_RPO, _GRACE, _SLACK = "7D", "7D", 1.5
+_RPO, _GRACE, SLACK = "7D", "7D", 1.5
 EXPOSED = ("never", "deleting", "outdated", "late")
 
 _COLUMNS: dict[str, Any] = {
@@ -65,7 +65,7 @@ def protection_status(  # noqa: PLR0913 -- each is a question of its own, and ke
     per: str = "device",
     rpo: Duration = _RPO,
     grace: Duration = _GRACE,
-    slack: float = _SLACK,
+    slack: float = SLACK,
     configs: Any = None,
     as_of: object = None,
     tz: str | None = None,
@@ -122,7 +122,7 @@ def protection_status(  # noqa: PLR0913 -- each is a question of its own, and ke
         table = _modules_of(expected, listed).merge(strikes, on=[*DEVICE, "module"], how="left")
         table = judged(table, goal)
     else:
-        table = _with_modules(_devices_of(modules, strikes, listed, goal), modules, expected)
+        table = _with_modules(devices_of(modules, strikes, listed, goal), modules, expected)
     table = _per_user(table) if per == "user" else table
     table = _finished(table, per, listed)
     horizon = holdings.complete_from(modules)
@@ -148,13 +148,14 @@ def judged_devices(classified: Any, devices: Any, as_of: object) -> pd.DataFrame
     """
     known = holdings.of_devices(rules.lazy(classified, holdings.NEEDED))
     listed = None if devices is None else holdings.bound_devices(devices, as_of)
-    goal = Objective.read(_RPO, _GRACE, _SLACK)
-    return _devices_of(holdings.per_module(known), holdings.strikes(known), listed, goal)
+    goal = Objective.read(_RPO, _GRACE, SLACK)
+    return devices_of(holdings.per_module(known), holdings.strikes(known), listed, goal)
 
 
-def _devices_of(
+def devices_of(
     modules: pd.DataFrame, strikes: pd.DataFrame, listed: pd.DataFrame | None, goal: Objective
 ) -> pd.DataFrame:
+    """Put together what `holdings` found of each device, and judge it."""
     table = holdings.known_devices(modules, listed)
     worst = strikes.groupby(list(DEVICE), as_index=False)["stuck_in_a_row"].max()
     return judged(table.merge(worst, on=list(DEVICE), how="left"), goal)

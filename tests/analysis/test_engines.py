@@ -15,8 +15,12 @@ TABLES = {
     "exposure_history": [{"tz": "Asia/Shanghai"}],
     "adherence": [{"tz": "Asia/Shanghai"}, {"per": "device"}],
     "data_quality": [{}],
+    "headline": [{"window": "2025-W50", "tz": "Asia/Shanghai"}],
 }
-OF_DEVICES = {"protection_status", "exposure", "exposure_history", "adherence", "data_quality"}
+OF_DEVICES = {
+    *("protection_status", "exposure", "exposure_history", "adherence", "data_quality"),
+    "headline",
+}
 
 
 @pytest.fixture(scope="module")
