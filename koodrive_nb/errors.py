@@ -10,7 +10,8 @@ KooDriveError
 │   ├── ThrottledError       it was asked too often
 │   └── ServerError          it failed itself
 ├── ProtocolError            an answer that breaks the contract
-└── IncompleteError          part of a fetch failed: what came, what failed, and how to go on
+├── IncompleteError          part of a fetch failed: what came, what failed, and how to go on
+└── PolicyError              a control of a policy failed
 """
 
 from __future__ import annotations
@@ -145,6 +146,17 @@ class IncompleteError(KooDriveError):
             IncompleteError: Part of it failed again.
         """
         return self._rest.finish(client)
+
+
+class PolicyError(KooDriveError):
+    """Controls of a policy failed; `controls` has their rows of `kd.analysis.check_policy`."""
+
+    def __init__(self, message: str, controls: pd.DataFrame) -> None:
+        self.controls = controls
+        super().__init__(message, controls)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Rest(Protocol):

@@ -13,14 +13,17 @@ from koodrive_nb.analysis.exposures import exposure
 from koodrive_nb.analysis.headlines import headline
 from koodrive_nb.analysis.history import exposure_history
 from koodrive_nb.analysis.jobs import timeline
+from koodrive_nb.analysis.policies import PolicyCheck, check_policy
 from koodrive_nb.analysis.protection import protection_status
 from koodrive_nb.analysis.quality import data_quality
 from koodrive_nb.analysis.selection import select
 from koodrive_nb.analysis.states import classify, status_breakdown
 
 __all__ = [
+    "PolicyCheck",
     "activity",
     "adherence",
+    "check_policy",
     "classify",
     "data_quality",
     "durations",

@@ -48,6 +48,15 @@ def test_every_engine_gives_the_same_tables(fleet, moved):
             pd.testing.assert_frame_equal(found, expected)
 
 
+def test_every_engine_passes_and_fails_the_same_controls(fleet, moved):
+    limits = {"protected": 0.7, "settled": 0.9, "outdated": 0.1, "adherence": 0.2, "stuck": 0.0}
+    policy = {"controls": limits | {"data_quality": 0.0}, "scope": {"modules": ["album"]}}
+    expected = kd.analysis.check_policy(fleet.records, fleet.devices, policy=policy).controls
+    assert {"pass", "fail"} <= set(expected["result"])
+    found = kd.analysis.check_policy(moved, fleet.devices, policy=policy).controls
+    pd.testing.assert_frame_equal(found, expected)
+
+
 def test_every_engine_selects_and_shows_the_same_records(fleet, moved):
     kept = {"module": "album", "state": ["stuck", "in_progress"], "since": "30D"}
     expected = kd.analysis.expand(kd.analysis.select(fleet.records, **kept))
@@ -69,5 +78,5 @@ def test_every_engine_selects_and_shows_the_same_records(fleet, moved):
 
 
 def test_the_tables_cover_the_whole_analysis():
-    others = {"classify", "select", "expand", "rows"}
+    others = {"classify", "select", "expand", "rows", "check_policy", "PolicyCheck"}
     assert set(TABLES) | others == set(kd.analysis.__all__)
