@@ -18,6 +18,7 @@ from koodrive_nb.analysis.protection import protection_status
 from koodrive_nb.analysis.quality import data_quality
 from koodrive_nb.analysis.selection import select
 from koodrive_nb.analysis.states import classify, status_breakdown
+from koodrive_nb.analysis.verdicts import verdict
 
 __all__ = [
     "PolicyCheck",
@@ -36,4 +37,5 @@ __all__ = [
     "select",
     "status_breakdown",
     "timeline",
+    "verdict",
 ]

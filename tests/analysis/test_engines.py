@@ -78,5 +78,5 @@ def test_every_engine_selects_and_shows_the_same_records(fleet, moved):
 
 
 def test_the_tables_cover_the_whole_analysis():
-    others = {"classify", "select", "expand", "rows", "check_policy", "PolicyCheck"}
+    others = {"classify", "select", "expand", "rows", "check_policy", "PolicyCheck", "verdict"}
     assert set(TABLES) | others == set(kd.analysis.__all__)

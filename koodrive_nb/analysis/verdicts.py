@@ -1,0 +1,127 @@
+"""What a headline says, in lines that can be pasted into a mail."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from koodrive_nb.analysis import definitions
+from koodrive_nb.analysis.policies import PolicyCheck, amount, limit_of, sentence
+from koodrive_nb.errors import InvalidParameterError
+from koodrive_nb.streams import ATTRS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TURNED = {"protected", "protected_time", "settled"}
+_SAID = {
+    "protected": "{share} of {n} devices have no backup from the last {rpo}",
+    "protected_time": "for {share} of {n} device-hours there was no backup from the last {rpo}",
+    "settled": "{share} of {n} backups that came to an end did not complete",
+    "never": "{share} of {n} devices have never completed a backup",
+    "stuck": "on {share} of {n} devices the newest attempts are stuck",
+    "last_copy_at_risk": "on {share} of {n} devices every copy waits for deletion",
+}
+_NEEDED = ("kpi", "value", "denominator", "change_pp", "why_not", "definition")
+_WEEK = pd.Timedelta("7D")
+_HOUR = pd.Timedelta("1h")
+
+
+def verdict(headline: pd.DataFrame, check: PolicyCheck | None = None) -> list[str]:
+    """Say what a headline shows, one plain sentence a line, the worst first.
+
+    What the policy `check` found wrong comes first, by how far it is off, then what got worse by
+    how much, then the rest, then what nobody knows. Shares are those of what is not well.
+
+    Raises:
+        InvalidParameterError: `headline` is no table of `kd.analysis.headline`, or `check` no
+            result of `kd.analysis.check_policy`.
+    """
+    if not isinstance(headline, pd.DataFrame) or not set(_NEEDED) <= set(headline.columns):
+        raise InvalidParameterError("verdict() takes the table that kd.analysis.headline() gave.")
+    if check is not None and not isinstance(check, PolicyCheck):
+        raise InvalidParameterError("check= takes what kd.analysis.check_policy() gave.")
+    controls: dict[str, Mapping[Any, Any]] = {} if check is None else _by_control(check.controls)
+    failed = [name for name, row in controls.items() if row["result"] == "fail"]
+    lines: list[tuple[tuple[float, float], str]] = []
+    said = set()
+    for row in headline.to_dict("records"):
+        kpi = str(row["kpi"])
+        if pd.isna(row["value"]):
+            lines.append(((3, 0), f"Not known: {kpi.replace('_', ' ')}, since {row['why_not']}."))
+            continue
+        worse = _worsening(row)
+        control = controls.get(kpi, {})
+        # A check of another window saw another value.
+        if kpi in failed and math.isclose(control["observed"], row["value"], rel_tol=1e-9):
+            said.add(kpi)
+            lines.append(((0, -_excess(control)), f"Attention: {_told(row, control)}"))
+        else:
+            text = _told(row, None)
+            lines.append(((1, -worse), text[0].upper() + text[1:]))
+    for name in failed:
+        if name not in said:
+            place = (0, -_excess(controls[name]))
+            lines.append((place, f"Attention: {sentence(controls[name])}."))
+    if controls:
+        lines.append(((2, 0), _counts(controls)))
+    ordered = [line for _, line in sorted(lines, key=lambda line: line[0])]
+    return [*_reservations(headline.attrs.get(ATTRS, {})), *ordered]
+
+
+def _by_control(controls: pd.DataFrame) -> dict[str, Mapping[Any, Any]]:
+    return {str(row["control"]): row for row in controls.to_dict("records")}
+
+
+def _counts(controls: Mapping[str, Mapping[Any, Any]]) -> str:
+    n_passed = sum(row["result"] == "pass" for row in controls.values())
+    unknown = [name for name, row in controls.items() if row["result"] == "no_data"]
+    rest = f"; without data: {', '.join(unknown)}" if unknown else ""
+    return f"{n_passed} of {len(controls)} controls passed{rest}."
+
+
+def _excess(control: Mapping[Any, Any]) -> float:
+    """Tell how far a control is off its limit, in parts of the whole; hours in parts of it."""
+    if pd.isna(control["observed"]):
+        return 0.0
+    off = abs(float(control["observed"]) - float(control["threshold"]))
+    return off if control["unit"] == "share" else off / max(float(control["threshold"]), off)
+
+
+def _worsening(row: Mapping[Any, Any]) -> float:
+    if pd.isna(row["change_pp"]):
+        return 0.0
+    return -float(row["change_pp"]) if row["kpi"] in _TURNED else float(row["change_pp"])
+
+
+def _told(row: Mapping[Any, Any], control: Mapping[Any, Any] | None) -> str:
+    kpi = str(row["kpi"])
+    share = 1 - row["value"] if kpi in _TURNED else row["value"]
+    rpo = definitions.read(str(row["definition"]))[1].get("RPO", "")
+    said = _SAID[kpi].format(share=amount(share), n=f"{row['denominator']:,.0f}", rpo=rpo)
+    if control is not None:
+        said += f" (limit {limit_of(control, turned=kpi in _TURNED)})"
+    return f"{said}{_change(row)}."
+
+
+def _change(row: Mapping[Any, Any]) -> str:
+    if pd.notna(row["why_not"]):
+        return f"; not comparable: {row['why_not']}"
+    length = row["window_end"] - row["window_start"]
+    # A week in which the clocks change is an hour shorter or longer.
+    before = "the week before" if abs(length - _WEEK) <= _HOUR else "the window before"
+    change = round(_worsening(row), 1)
+    if not change:
+        return f", as in {before}"
+    return f", {abs(change):.1f} pp {'more' if change > 0 else 'less'} than in {before}"
+
+
+def _reservations(about: Mapping[str, Any]) -> list[str]:
+    """Say what is missing from the data, before anything is said of it."""
+    users = about.get("users")
+    if users and users["n_incomplete"]:
+        lost = f"{users['n_incomplete']:,} of {users['n']:,}"
+        return [f"Incomplete: the data of {lost} users did not come whole."]
+    return [] if about.get("complete", True) else ["Incomplete: part of the data did not come."]
