@@ -3,6 +3,7 @@
 import re
 import shlex
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 
 import koodrive_nb as kd
 from koodrive_nb import cli
+from koodrive_nb.analysis.policy_files import Policy
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -67,6 +69,16 @@ def test_the_workflows_call_what_there_is(pytestconfig):
 def test_the_commands_for_notebooks_are_there():
     for line in re.findall(r"^koodrive-nb (notebooks .+?) notebooks", README, re.MULTILINE):
         assert CliRunner().invoke(cli.main, [*line.split(), "--help"]).exit_code == 0
+
+
+def test_the_example_of_a_policy_is_one_and_shows_its_defaults():
+    example = next(block for block in fenced("toml") if "[controls]" in block)
+    shown = tomllib.loads(example)
+    read = Policy.read(shown)
+    left_out = {"scope": shown["scope"], "tz": shown["tz"], "controls": {}}
+    defaults = Policy.read(left_out)
+    assert defaults == replace(read, limits=defaults.limits)
+    assert defaults.limits.items() <= read.limits.items()
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)]+)\)", README))
