@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from koodrive_nb import analysis, charts, export, fleet, forms, sandbox
+    from koodrive_nb import analysis, charts, export, fleet, forms, report, sandbox
     from koodrive_nb.auth import AppAuth, TokenAuth
     from koodrive_nb.client import Client
     from koodrive_nb.columns import schema
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         NotFoundError,
         PolicyError,
         ProtocolError,
+        ReportError,
         ServerError,
         ServiceError,
         ThrottledError,
@@ -46,6 +47,7 @@ __all__ = [
     "NotFoundError",
     "PolicyError",
     "ProtocolError",
+    "ReportError",
     "ServerError",
     "ServiceError",
     "ThrottledError",
@@ -57,6 +59,7 @@ __all__ = [
     "fleet",
     "forms",
     "ledger",
+    "report",
     "sandbox",
     "schema",
 ]
@@ -69,7 +72,7 @@ _HOMES = {
     "schema": "columns",
     "ledger": "streams",
 }
-_PACKAGES = {"analysis", "charts", "export", "fleet", "forms", "sandbox"}
+_PACKAGES = {"analysis", "charts", "export", "fleet", "forms", "report", "sandbox"}
 
 
 def __getattr__(name: str) -> object:

@@ -11,7 +11,8 @@ KooDriveError
 │   └── ServerError          it failed itself
 ├── ProtocolError            an answer that breaks the contract
 ├── IncompleteError          part of a fetch failed: what came, what failed, and how to go on
-└── PolicyError              a control of a policy failed
+├── PolicyError              a control of a policy failed
+└── ReportError              no report was written: a cell failed, or it held what nobody may see
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class ConnectionFailedError(KooDriveError):
 
 class ProtocolError(KooDriveError):
     """The service answered with something that breaks its documented contract."""
+
+
+class ReportError(KooDriveError):
+    """No report was written: a cell failed, or what came out must not leave this machine."""
 
 
 class ServiceError(KooDriveError):
