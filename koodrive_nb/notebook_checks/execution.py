@@ -56,6 +56,8 @@ def refresh(path: Path, *, store: bool = True) -> list[str]:
         kernel_name="python3",
         record_timing=False,
         store_widget_state=False,
+        # A kernel warns that others on this machine could listen to it.
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute(env=sandboxed())

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 CALL_LIST = "call-list"
+REMOVED = "remove-cell"
 _TAGS = frozenset(
     {"a", "abbr", "b", "blockquote", "br", "caption", "code", "col", "colgroup", "dd", "del", "div"}
     | {"dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "li", "ol", "p", "pre"}
@@ -96,6 +97,9 @@ def _policy(scripts: list[str]) -> str:
 
 
 def _of_cell(cell: NotebookNode, show_code: bool, counts: bool) -> Iterator[dict[str, Any]]:  # noqa: FBT001 -- passed through
+    tags = cell.metadata.get("tags", ())
+    if REMOVED in tags:
+        return
     if cell.cell_type == "markdown":
         yield {"kind": "prose", "html": _clean(markdown2html(cell.source))}
     if cell.cell_type != "code":
@@ -105,7 +109,7 @@ def _of_cell(cell: NotebookNode, show_code: bool, counts: bool) -> Iterator[dict
     for output in cell.outputs:
         if not counts:
             yield from _of_output(output)
-        elif CALL_LIST in cell.metadata.get("tags", ()) or PSEUDONYM.search(json.dumps(output)):
+        elif CALL_LIST in tags or PSEUDONYM.search(json.dumps(output)):
             yield _left_out("A list of users or devices is left out: this report has counts alone.")
         else:
             yield from map(_masked, _of_output(output))

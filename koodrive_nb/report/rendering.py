@@ -64,6 +64,7 @@ def render(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     of the environment. `output` (else the notebook's name, here) ends in .html; `.json` has what
     `kd.report.numbers` was given, and with `pdf` `.pdf` is printed by Chromium. `history` is a
     Parquet file to which the table `headline` is added, in place of an earlier one of its window.
+    Cells tagged `remove-cell` are executed and not shown.
 
     `privacy` is names, pseudonyms (of users, devices and machines, made with the secret in the
     file `key`, else `KOODRIVE_PRIVACY_KEY`, else a file of this user) or counts: no outputs with

@@ -147,14 +147,16 @@ def test_secrets_and_paths_are_refused(notebook, key, monkeypatch):
 
 def test_counts_alone_leave_out_lists_and_small_counts(notebook, key, tmp_path):
     listed = nbformat.v4.new_code_cell("'whom to call'", metadata={"tags": ["call-list"]})
+    removed = nbformat.v4.new_markdown_cell("For authors", metadata={"tags": ["remove-cell"]})
     table = "import pandas as pd\npd.DataFrame({'n': [3, 12]})"
     whom = "pd.DataFrame({'device_id': ['device-abcdefgh2345']})"
     figure = "import plotly.graph_objects as go\ngo.Figure(go.Bar(x=['a'], y=[2]))"
     output = tmp_path / "report.html"
-    path = notebook(listed, table, whom, figure, "import koodrive_nb as kd\n" + NUMBERS)
+    path = notebook(removed, listed, table, whom, figure, "import koodrive_nb as kd\n" + NUMBERS)
     kd.report.render(path, output=output, key=key, privacy="counts")
     html, numbers = output.read_text(), json.loads(output.with_suffix(".json").read_text())
     assert "whom to call" not in html
+    assert "For authors" not in html
     assert html.count("is left out") == 3
     assert "<td>&lt;5</td>" in html
     assert "<td>12</td>" in html
