@@ -117,7 +117,9 @@ class _FleetFetch(Fetch[Fleet]):
 
     def each(self, whole: Fleet, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Fleet:
         """Change the three frames."""
-        return Fleet(change(whole.records), change(whole.devices), change(whole.users))
+        # What went wrong is told as frames may tell it from the start.
+        users = change(whole.users).assign(error=whole.users["error"])
+        return Fleet(change(whole.records), change(whole.devices), users)
 
     def size(self, whole: Fleet) -> str:
         """Tell the records and devices."""

@@ -48,6 +48,9 @@ _FREE_TEXT = (
     "local_path",
     "target_folder_path",
 )
+_OF_FAILURES = ("what", "error")
+_LABELS = ("device_label", "offenders")
+_CODE = re.compile(r"(?:[A-Z]{2,8}\.)?\d{1,8}")
 _HOW_TO_GET_A_KEY = (
     "set it to 64 hexadecimal digits that you keep secret, as koodrive_nb.privacy.new_key() makes "
     "them"
@@ -77,12 +80,13 @@ def protect(
     """Put pseudonyms in the place of users, devices and machines, and drop what people wrote.
 
     `privacy` is names, pseudonyms or counts (else `KOODRIVE_PRIVACY`), `key` the secret (else
-    `KOODRIVE_PRIVACY_KEY`). Names of devices and files, paths, descriptions, `properties` and
-    `extra` become missing; pseudonyms stay as they are. Columns of your own are kept.
+    `KOODRIVE_PRIVACY_KEY`). Names of devices and files, paths, descriptions, `properties`, `extra`,
+    and what failed and why become missing; pseudonyms stay as they are. Columns of your own are
+    kept.
 
     Raises:
         ConfigurationError: A setting is missing or unfit.
-        InvalidParameterError: It is no pandas frame.
+        InvalidParameterError: It is no pandas frame, or names may be in its index or headers.
     """
     wanted = mode() if privacy is None else _checked_mode(privacy, "privacy=")
     if not isinstance(frame, pd.DataFrame):
@@ -93,14 +97,20 @@ def protect(
     if wanted == MODES[0]:
         return frame
     secret = _secret(key)
+    _check_layout(frame)
     changed: dict[str, Any] = {
         name: _pseudonyms(frame[name], kind, secret)
         for name, kind in _KINDS.items()
         if name in frame.columns
     }
-    for name in _FREE_TEXT:
-        if name in frame.columns:
+    for name in frame.columns:
+        is_of_failures = name in _OF_FAILURES and "error" in frame.columns
+        if name in _FREE_TEXT or is_of_failures or str(name).startswith("properties."):
             changed[name] = pd.Series(pd.NA, frame.index, STRING)
+    if "offenders" in frame.columns:
+        named = frame["offenders"].astype(STRING)
+        several = rf"(?:{PSEUDONYM.pattern}(?:; )?)*"
+        changed["offenders"] = named.where(named.str.fullmatch(several).fillna(value=False))
     if "device_label" in frame.columns:
         # It holds the name, and the end of the id.
         labels = frame["device_label"].astype(STRING)
@@ -152,6 +162,8 @@ def without_names(error: Error, **ids: object) -> Error:
 
     if isinstance(error, ServiceError):
         error.message = ""
+        # The service may write there what it likes.
+        error.code = error.code if error.code and _CODE.fullmatch(error.code) else None
         error.path, error.trace_id = masked(error.path), masked(error.trace_id)
         facts = (error.status, error.code, error.message, error.advice, error.trace_id, error.path)
         error.args = facts
@@ -208,6 +220,16 @@ def _checked_mode(value: str, origin: str) -> str:
         del value
         raise ConfigurationError(f"{origin} takes one of {', '.join(MODES)}.")
     return value
+
+
+def _check_layout(frame: pd.DataFrame) -> None:
+    telling = {*_KINDS, *_FREE_TEXT, *_LABELS} & {*frame.index.names, *frame.columns.names}
+    if telling or frame.columns.nlevels > 1 or not frame.columns.is_unique:
+        raise InvalidParameterError(
+            "protect() takes ids and names in plain columns, each once, not in the index or in "
+            "headers: pass the frame as it was before it was grouped or pivoted, or after "
+            ".reset_index()."
+        )
 
 
 def _secret(key: str | None) -> bytes:

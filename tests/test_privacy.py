@@ -127,7 +127,7 @@ def test_what_failed_names_nobody(private, service):
         if asked.path.endswith("/device"):
             row = {"deviceId": "1775000000000000009", "deviceName": "Ann", "x": "Ann"}
             return service.Answer({"code": 0, "data": [row, {"deviceName": "Ann"}]})
-        return service.Answer({"code": 13000301, "msg": words}, 400)
+        return service.Answer({"code": words, "msg": words}, 400)
 
     service.answer = answer
     with service.connect(auth=APP, user_id="1505000000000000042") as client:
@@ -208,6 +208,35 @@ def test_a_label_that_names_a_device_is_replaced(records):
     assert set(privacy.protect(states[["device_label"]], "pseudonyms", KEY)["device_label"]) == {
         "(unknown device)"
     }
+
+
+def test_what_tables_say_of_devices_in_passing_is_dropped(records):
+    checked = kd.analysis.check_policy(records, policy={"controls": {"data_quality": 0}}).controls
+    told = checked.iloc[[0, 0]].assign(
+        offenders=["phone ·0001; user-abcdefgh2345", "device-abcdefgh2345; user-abcdefgh2345"]
+    )
+    hidden = privacy.protect(told, "pseudonyms", KEY)
+    assert list(hidden["offenders"].isna()) == [True, False]
+    failed = pd.DataFrame({"what": ["Ann"], "error": ["Ann"], "properties.owner": ["Ann"]})
+    assert privacy.protect(failed, "pseudonyms", KEY).isna().all(axis=None)
+    rules = kd.analysis.data_quality(records)
+    pd.testing.assert_frame_equal(privacy.protect(rules, "pseudonyms", KEY), rules)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame.set_index("device_id"),
+        lambda frame: frame.set_index(["module", "device_name"]),
+        lambda frame: frame.pivot_table(index="module", columns="user_id", values="version"),
+        lambda frame: frame.groupby("module", observed=True).agg({"device_id": ["min"]}),
+        lambda frame: frame[["device_id", "device_id"]],
+    ],
+    ids=["index", "level", "headers", "two levels", "twice"],
+)
+def test_names_in_an_index_or_in_headers_are_refused(records, change):
+    with pytest.raises(kd.InvalidParameterError, match="reset_index"):
+        privacy.protect(change(records), "pseudonyms", KEY)
 
 
 @pytest.mark.parametrize(
