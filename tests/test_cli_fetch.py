@@ -1,6 +1,7 @@
 """`koodrive-nb fetch`: what is in the file, and how it goes on after whatever stopped it."""
 
 import json
+import re
 import signal
 import stat
 import subprocess
@@ -9,13 +10,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import click
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 import koodrive_nb as kd
 from koodrive_nb import cli, columns
-from koodrive_nb.cli import downloads, fetch, user_lists
+from koodrive_nb.cli import downloads, fetch, parts, user_lists
 
 BASE = "/koodrive/ose/v1/backup"
 USERS = [str(number) for number in range(100, 125)]  # More than are asked at a time.
@@ -330,3 +332,43 @@ def test_a_file_that_was_resumed_equals_one_that_was_not(monkeypatch):
     )
     pd.testing.assert_frame_equal(resumed, whole)
     assert len(whole) == len(whole["record_id"].unique()) > 100
+
+
+def test_no_part_is_written_through_a_link(live, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    Path("r.csv.part").symlink_to(elsewhere)
+    for more in ([], ["--restart"]):
+        found = run("devices", "-o", "r.csv", *more)
+        assert (found.exit_code, names_in(elsewhere)) == (1, [])
+        assert "is not of an earlier fetch" in found.stderr
+    assert not Path("r.csv").exists()
+
+
+def test_an_empty_folder_that_is_open_to_others_does_not_stay_so(tmp_path):
+    folder = tmp_path / "r.csv.part"
+    folder.mkdir(mode=0o777)
+    parts.Parts(folder, {"dataset": "devices"}, [])
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_parts_that_another_fetch_has_changed_make_no_file(tmp_path, is_deleted):
+    """Of two at once, each has begun before the other had brought anything."""
+    rows = kd.sandbox.frames().devices.head(2)
+    mine, other = (parts.Parts(tmp_path / "d.part", {"dataset": "devices"}, []) for _ in range(2))
+    mine.add(rows, [0])
+    if is_deleted:
+        next(mine.folder.glob("*.parquet")).unlink()
+    other.add(rows, [1] if is_deleted else [0, 1])
+    with pytest.raises(click.ClickException, match="Two fetches at once"):
+        mine.frame("devices")
+
+
+def test_a_part_that_is_none_is_told_by_its_name(live):
+    live.broken = lambda asked: asked.query.get("moduleCode") == "101"
+    run("records", "-o", "r.csv")
+    Path("r.csv.part", "00000009-0.parquet").write_bytes(b"PAR1")
+    found = run("records", "-o", "r.csv")
+    assert found.exit_code == 1
+    assert re.search(r"00000009-0\.parquet is spoilt, .*--restart", found.stderr)

@@ -38,21 +38,21 @@ class Parts:
         manifest = {**question, "digest": digest}
         if restart and self._is_ours():
             shutil.rmtree(folder)
+        # Killed between the two, it left an empty folder; somebody else's may be open to all.
+        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+            folder.rmdir()
         if folder.exists():
             self._check(manifest)
-            return
-        folder.mkdir(mode=0o700)
-        self._put(_MANIFEST, json.dumps(manifest, indent=1).encode())
+        else:
+            folder.mkdir(mode=0o700)
+            self._put(_MANIFEST, json.dumps(manifest, indent=1).encode())
+        self._known = self.finished()
 
     def _is_ours(self) -> bool:
         return (self.folder / _MANIFEST).is_file() and not self.folder.is_symlink()
 
     def _check(self, manifest: Mapping[str, Any]) -> None:
         if not self._is_ours():
-            # Killed between the two, it left an empty folder.
-            if self.folder.is_dir() and not any(self.folder.iterdir()):
-                self._put(_MANIFEST, json.dumps(manifest, indent=1).encode())
-                return
             raise click.ClickException(
                 f"{self.folder} is there and is not of an earlier fetch: move it, or choose "
                 "another output."
@@ -60,7 +60,7 @@ class Parts:
         try:
             found = json.loads((self.folder / _MANIFEST).read_bytes())
             asked = ", ".join(f"{name} {found[name]}" for name in found if name != "digest")
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, IndexError):
             found, asked = {}, "unreadable"
         if found != manifest:
             raise click.ClickException(
@@ -72,18 +72,12 @@ class Parts:
         """Give the numbers of the units that came.
 
         Raises:
-            ClickException: A unit came twice, which two fetches at once would do.
+            ClickException: A unit came twice, which two fetches at once would do, or a part is
+                spoilt.
         """
-        numbers = [
-            number
-            for path in self._files()
-            for number in json.loads(pa.parquet.read_schema(path).metadata[_UNITS])
-        ]
+        numbers = [number for path in self._files() for number in _units_in(path)]
         if len({*numbers}) < len(numbers):
-            raise click.ClickException(
-                f"Two fetches at once wrote to {self.folder}: begin anew with --restart, one at a "
-                "time."
-            )
+            raise self._shared()
         return {*numbers}
 
     def add(self, frame: pd.DataFrame, units: Sequence[int]) -> None:
@@ -95,11 +89,18 @@ class Parts:
         sink = pa.BufferOutputStream()
         pa.parquet.write_table(table.replace_schema_metadata(metadata), sink)
         self._put(f"{min(units):08}-{secrets.token_hex(4)}.parquet", sink.getvalue())
+        self._known.update(units)
 
     def frame(self, dataset: str) -> pd.DataFrame:
-        """Give all rows that came, in the types and the order of the dataset."""
+        """Give all rows that came, in the types and the order of the dataset.
+
+        Raises:
+            ClickException: Another fetch has added to them meanwhile, or deleted some.
+        """
         types = {column.name: column.dtype for column in columns(dataset)}
         frames = [pd.read_parquet(path).astype(types) for path in self._files()]
+        if self.finished() != self._known:
+            raise self._shared()
         whole = pd.concat(frames, ignore_index=True)
         if dataset == "records":
             # As of one listing: a record that two modules have is kept in its highest status.
@@ -112,6 +113,11 @@ class Parts:
         """Delete all parts."""
         shutil.rmtree(self.folder)
 
+    def _shared(self) -> click.ClickException:
+        return click.ClickException(
+            f"Two fetches at once wrote to {self.folder}: begin anew with --restart, one at a time."
+        )
+
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*.parquet"))
 
@@ -119,3 +125,13 @@ class Parts:
         unfinished = self.folder / f".{secrets.token_hex(8)}"
         unfinished.write_bytes(content)
         unfinished.replace(self.folder / name)
+
+
+def _units_in(path: Path) -> list[int]:
+    try:
+        found: list[int] = json.loads(pa.parquet.read_schema(path).metadata[_UNITS])
+    except (KeyError, TypeError, ValueError):
+        raise click.ClickException(
+            f"{path} is spoilt, or no part of a fetch: begin anew with --restart."
+        ) from None
+    return found
