@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,12 +184,16 @@ def amount(value: float, unit: str = "share") -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
+    # A name that nobody can guess, lest a link wait there for what is written.
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        part.write_bytes(content)
-        part.replace(path)
+        try:
+            with part.open("xb") as file:
+                file.write(content)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise InvalidParameterError(
             f"{path.name} cannot be written ({error.strerror}): pass the path of a file in a "
             "folder that is there."

@@ -223,3 +223,13 @@ def test_what_is_no_policy_is_refused(fleet, tmp_path):
         check(fleet, 7)
     with pytest.raises(kd.InvalidParameterError, match="users= takes"):
         check(fleet, users=[1])
+
+
+def test_a_report_is_not_written_through_a_link_that_waits_beside_it(fleet, tmp_path):
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / ".junit.xml.part").symlink_to(other)
+    found, _ = check(fleet, asked(stuck=0))
+    found.to_junit(tmp_path / "junit.xml")
+    assert other.read_text() == "mine"
+    assert not (tmp_path / "junit.xml").is_symlink()
