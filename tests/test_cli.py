@@ -311,3 +311,12 @@ def test_a_file_that_is_no_notebook_is_said_in_words(notebook, command, text):
 def test_a_file_that_is_no_text_is_said_in_words(notebook):
     notebook.write_bytes(b"\xff\xfe")
     assert "no notebook" in run("notebooks", "check", str(notebook)).output
+
+
+def test_a_file_name_does_not_reach_the_terminal_as_it_is(tmp_path):
+    path = tmp_path / "\x1b]0;x\x07.ipynb"
+    path.write_text("{")
+    for command in ("check", "refresh"):
+        result = run("notebooks", command, str(tmp_path))
+        assert result.exit_code == 1
+        assert not {"\x1b", "\x07"} & {*result.output}

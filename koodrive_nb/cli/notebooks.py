@@ -31,19 +31,20 @@ def refresh(paths: tuple[Path, ...], *, check: bool) -> None:
 
     failed = False
     for path in _each(paths):
+        name = _shown(path)
         try:
             notebook = notebook_checks.read(path.read_text(encoding="utf-8"))
             if notebook_checks.is_live(notebook):
-                click.echo(f"{path}: left alone, of a live account")
+                click.echo(f"{name}: left alone, of a live account")
                 continue
             changed = notebook_checks.refresh(path, store=not check)
         except notebook_checks.FAILURES as error:
             failed = True
-            click.echo(f"Error: {path} is left as it was: {error}", err=True)
+            click.echo(f"Error: {name} is left as it was: {_shown(error)}", err=True)
             continue
         failed = failed or (check and bool(changed))
         verb = "would change" if check else "changed"
-        click.echo(f"{path}: {verb}: {', '.join(changed)}" if changed else f"{path}: unchanged")
+        click.echo(f"{name}: {verb}: {', '.join(changed)}" if changed else f"{name}: unchanged")
     if failed:
         raise SystemExit(1)
 
@@ -57,7 +58,7 @@ def check(paths: tuple[Path, ...]) -> None:
 
     found = [(path, problem) for path in _each(paths) for problem in notebook_checks.problems(path)]
     for path, problem in found:
-        click.echo(f"{path}: {one_line(problem, 200)}", err=True)
+        click.echo(f"{_shown(path)}: {one_line(problem, 200)}", err=True)
     if found:
         raise SystemExit(1)
 
@@ -69,3 +70,11 @@ def _each(paths: tuple[Path, ...]) -> list[Path]:
     if not each:
         raise click.ClickException("There is no notebook in that folder.")
     return each
+
+
+def _shown(text: object) -> str:
+    """Keep what a terminal prints as it is, line by line: names of files may hold anything."""
+    lines = str(text).splitlines()
+    return "\n".join(
+        "".join(each if each.isprintable() else " " for each in line) for line in lines
+    )

@@ -25,6 +25,7 @@ from koodrive_nb.notebook_checks.comparison import differences
 from koodrive_nb.notebook_checks.execution import CELL_TIMEOUT_S, sandboxed
 from koodrive_nb.notebook_checks.guards import problems
 from koodrive_nb.notebook_checks.reading import UNREADABLE, is_live, is_run, named_cells, read
+from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -37,6 +38,7 @@ _NBVAL_TIMEOUT_S = 2000
 _OUTPUT_TIMEOUT_S = 20
 """A busy machine may take longer to hand an output over than the 5 s that nbval waits."""
 _LOOK_AFTER_S = 0.5
+_PROBLEM_CHARACTERS = 500
 
 
 def prepare(option: argparse.Namespace) -> None:
@@ -190,7 +192,7 @@ class FitItem(pytest.Item):
         """Look at the stored file."""
         found = problems(self.path)
         if found:
-            raise NotFitError("\n".join(found))
+            raise NotFitError("\n".join(one_line(each, _PROBLEM_CHARACTERS) for each in found))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """List what is wrong."""
