@@ -64,6 +64,29 @@ def test_plotlys_own_template_is_left_out_and_any_other_compared():
         assert comparable(figure(template=other)) != comparable(figure())
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"layout": {"annotations": [{"name": "a", "text": "all are protected"}]}},
+        {"layout": {"title": {"text": "all are protected"}}},
+        {"layout": {"yaxis": {"range": [0, 1]}}},
+        {"data": {"bar": [{"visible": False, "texttemplate": "100 %"}]}},
+    ],
+    ids=["annotation", "title", "range", "bars"],
+)
+def test_a_template_that_says_more_than_plotlys_own_is_compared(said):
+    plotlys = plotly.io.templates["plotly"].to_plotly_json()
+    changed = {part: plotlys[part] | said.get(part, {}) for part in ("data", "layout")}
+    assert comparable(figure(template=changed)) != comparable(figure(template=plotlys))
+
+
+def test_plotlys_own_template_of_an_older_version_is_left_out():
+    older = plotly.io.templates["plotly"].to_plotly_json()
+    older["layout"] |= {"mapbox": {"style": "light"}}
+    older["data"] |= {"scattermapbox": [{"type": "scattermapbox"}]}
+    assert comparable(figure(template=older)) == comparable(figure())
+
+
 def test_a_figure_that_plotly_packed_reads_like_one_that_it_did_not():
     plain = {"data": [{"type": "scatter", "y": [3.5, 1.5]}], "layout": {}}
     made = go.Figure(go.Scatter(y=np.array([3.5, 1.5])))
@@ -74,6 +97,13 @@ def test_hostile_text_is_shown_escaped():
     stored = [V4.new_output("stream", text="phone\n")]
     new = [V4.new_output("stream", text="\x1b[2Jphone\n")]
     assert differences(stored, new)[1:] == [r"  - 'phone\n'", r"  + '\x1b[2Jphone\n'"]
+    hostile = (
+        shown({"application/\x1b[2J+json": {"\x1b[2J": 1}}),
+        shown({"application/\x1b[2J+json": {"\x1b[2J": 2}}),
+    )
+    said = [*differences(*hostile), *differences(hostile[0], [])]
+    assert said
+    assert "\x1b" not in "".join(said)
 
 
 def test_what_is_printed_in_pieces_is_one_text():

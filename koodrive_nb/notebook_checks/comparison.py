@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import plotly.io as pio
 
 from koodrive_nb.notebook_checks.reading import WIDGET_VIEW
 from koodrive_nb.text import one_line
@@ -21,6 +22,7 @@ FIGURE = "application/vnd.plotly.v1+json"
 
 _PIXELS = {"image/png", "image/jpeg"}
 _UID = re.compile(r"'uid': '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'")
+_OF_OLDER_TEMPLATES = {("type", "scattermapbox"), ("style", "light")}
 _MOST_LINES = 40
 _VALUE_CHARACTERS = 100
 
@@ -42,7 +44,7 @@ def differences(
     for kind in dict.fromkeys((*before, *after)):
         was, now = before.get(kind, []), after.get(kind, [])
         if len(was) != len(now):
-            found.append(f"{kind}: {len(was)} stored, {len(now)} now")
+            found.append(f"{one_line(kind, _VALUE_CHARACTERS)}: {len(was)} stored, {len(now)} now")
             found += [f"  now: {_shown(value)}" for value in now[len(was) :]]
             found += [f"  stored: {_shown(value)}" for value in was[len(now) :]]
         for one, other in zip(was, now, strict=False):
@@ -95,7 +97,7 @@ def _of_values(kind: str, was: Any, now: Any, sanitize: Callable[[str], str]) ->
         return []
     more = len(lines) - _MOST_LINES
     rest = [f"  and {more:,} more"] if more > 0 else []
-    return [f"{kind} (stored -, now +):", *lines[:_MOST_LINES], *rest]
+    return [f"{one_line(kind, _VALUE_CHARACTERS)} (stored -, now +):", *lines[:_MOST_LINES], *rest]
 
 
 def _lines(was: str, now: str) -> Iterator[str]:
@@ -111,7 +113,8 @@ def _lines(was: str, now: str) -> Iterator[str]:
 def _paths(path: str, was: Any, now: Any) -> Iterator[str]:
     if isinstance(was, dict) and isinstance(now, dict):
         for key in dict.fromkeys((*was, *now)):
-            inner = f"{path}.{key}" if path else str(key)
+            name = one_line(key, _VALUE_CHARACTERS)
+            inner = f"{path}.{name}" if path else name
             if key not in now:
                 yield f"{inner}: stored {_shown(was[key])}, now missing"
             elif key not in was:
@@ -149,9 +152,26 @@ def _decoded(node: Any) -> Any:
 
 
 def _is_plotlys(template: Any) -> bool:
-    """Tell plotly's default template, of any version, by the colours that it is known by."""
+    """Tell plotly's default template, of any version, by the colours that it is known by.
+
+    A text, a range or anything else that no version has would show in each figure.
+    """
     layout = template.get("layout") if isinstance(template, dict) else None
     if not isinstance(layout, dict):
         return False
     first = (layout.get("colorway") or [None])[0]
-    return (first, layout.get("plot_bgcolor")) == ("#636efa", "#E5ECF6")
+    if (first, layout.get("plot_bgcolor")) != ("#636efa", "#E5ECF6"):
+        return False
+    own = pio.templates["plotly"].to_plotly_json()
+    return {*_leaves(template)} <= {*_leaves(own), *_OF_OLDER_TEMPLATES}
+
+
+def _leaves(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(value, key)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _leaves(value, name)
+    else:
+        yield name, node
