@@ -42,6 +42,9 @@ def test_a_clean_notebook_has_no_problems(stored):
 SPOILT = {
     "was not executed": lambda nb: nb.cells[1].update(execution_count=None),
     "was executed as number 7, not 2": lambda nb: nb.cells[3].update(execution_count=7),
+    "text after cell 1: holds outputs and no code": lambda nb: nb.cells[2].outputs.append(
+        result("all devices are protected")
+    ),
     "holds an error": lambda nb: nb.cells[1].outputs.append(V4.new_output("error", ename="E")),
     "asks not to be compared": lambda nb: nb.cells[1].metadata.update(tags=["nbval-ignore-output"]),
     "and gives no reason": lambda nb: nb.cells[1].update(source="# NBVAL_IGNORE_OUTPUT\n1"),
@@ -195,3 +198,31 @@ def test_refreshing_keeps_what_a_form_says_of_itself_and_not_the_random_id_of_it
     (output,) = nbformat.read(unexecuted, as_version=4).cells[0].outputs
     assert output.data == {"text/plain": "ConnectForm(not connected)"}
     assert notebook_checks.problems(unexecuted) == []
+
+
+def test_refreshing_leaves_out_no_cell_whatever_its_tags(tmp_path):
+    cell = V4.new_code_cell("1 + 1", execution_count=1, outputs=[result("3")])
+    cell.metadata["tags"] = ["skip-execution"]
+    path = tmp_path / "left_out.ipynb"
+    nbformat.write(V4.new_notebook(cells=[cell]), path)
+    assert "cell 1" in notebook_checks.refresh(path, store=False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kd.AppAuth('a378331e', 's3cretOfMine')",
+        'AppAuth(app_id=os.environ["ID"],\n    app_secret="s3cretOfMine")',
+        "file:///home/ann/x.csv",
+        "written to:/home/ann/x.csv",
+        "C:/Users/ann/x.csv",
+        "/Volumes/ann/x.csv",
+    ],
+)
+def test_secrets_and_paths_are_found_however_they_are_written(text):
+    assert notebook_checks.leaks(text)
+
+
+def test_what_only_looks_like_a_secret_or_a_path_is_none():
+    for text in ("kd.AppAuth(app_id, app_secret)", "AppAuth(app_id='a378331e')", "http://home/x"):
+        assert notebook_checks.leaks(text) == []

@@ -55,6 +55,8 @@ def refresh(path: Path, *, store: bool = True) -> list[str]:
         timeout=CELL_TIMEOUT_S,
         kernel_name="python3",
         record_timing=False,
+        # A cell that is left out would keep its outputs, whatever they say.
+        skip_cells_with_tag="",
         store_widget_state=False,
         # A kernel warns that others on this machine could listen to it.
         extra_arguments=["--IPKernelApp.log_level=ERROR"],

@@ -43,12 +43,14 @@ _SECRETS = {
     "a JSON web token": re.compile(r"\beyJ[\w-]{10,}\.[\w-]{10,}"),
     "a secret that is set in the notebook": re.compile(
         r"(?:KOODRIVE_(?:TOKEN|APP_SECRET)|TokenAuth)\W{1,8}[\w.~+/-]{12,}"
+        r"|(?:AppAuth\([^()]{0,200}?,\s{0,80}|\bapp_secret\s{0,9}=\s{0,9})[\"'][^\"'\s]{8,}"
     ),
 }
 _OWN_SECRETS = ("KOODRIVE_TOKEN", "KOODRIVE_APP_SECRET", "KOODRIVE_PRIVACY_KEY")
 _SHORTEST_SECRET = 8
 _PATHS = re.compile(
-    r"(?<![\w.:/])/(?:home|Users|root|tmp|var|opt|mnt|srv|private|workspace)/\S+|\b[A-Za-z]:\\\\?\w+"
+    r"(?<![\w./])/(?:home|Users|root|tmp|var|opt|mnt|srv|private|workspaces?|Volumes|builds)/\S+"
+    r"|\b[A-Za-z]:\\\\?\w+|\bfile:///\S+"
 )
 # As figures and the explorer name a live account, as clients and forms do, and in a table.
 _LIVE = re.compile(
@@ -102,6 +104,8 @@ def _of_cell(cell: NotebookNode, number: int, *, may_be_live: bool) -> Iterator[
     if cell.cell_type == "code" and len(json.dumps(cell, ensure_ascii=False)) > MAX_CELL_BYTES:
         yield f"is larger than {MAX_CELL_BYTES:,} bytes: show less"
     if not is_run(cell):
+        if cell.get("outputs"):
+            yield "holds outputs and no code that makes them: delete the cell"
         return
     if cell.execution_count is None:
         yield "was not executed, so nothing of it is compared: refresh the notebook"
