@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 import traitlets
 
-from koodrive_nb import settings
+from koodrive_nb import privacy, settings
 from koodrive_nb.auth import AppAuth, TokenAuth
 from koodrive_nb.errors import ConfigurationError, KooDriveError
 from koodrive_nb.forms.form import Field, described
@@ -192,11 +192,10 @@ class AccountFields(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no ty
         for name, does in counts.items():
             self._fields[name].layout.display = None if does else "none"
         self.credentials.layout.display = None if is_live else "none"
-        # A user id that somebody typed stays.
-        filled, self._filled_user = (
-            self._filled_user,
-            _environment("KOODRIVE_USER_ID") if is_live else "",
-        )
+        # A user id that somebody typed stays; a saved notebook would name that of the environment.
+        known = _environment("KOODRIVE_USER_ID")
+        may_be_shown = is_live and privacy.shown(known, "user") == known
+        filled, self._filled_user = self._filled_user, known if may_be_shown else ""
         if self.user_id.value == filled:
             self.user_id.value = self._filled_user
         self.take_back()

@@ -116,6 +116,16 @@ def test_an_empty_user_id_stands_for_the_one_of_the_environment(service, monkeyp
     assert "as user 7 (from KOODRIVE_USER_ID)" in form.message.text
 
 
+@pytest.mark.parametrize("key", ["0f" * 32, ""])
+def test_where_names_are_forbidden_the_user_of_the_environment_is_not_shown(monkeypatch, key):
+    monkeypatch.setenv("KOODRIVE_ENDPOINT", "https://koodrive.example")
+    monkeypatch.setenv("KOODRIVE_USER_ID", "1505084218764547200")
+    monkeypatch.setenv("KOODRIVE_PRIVACY", "pseudonyms")
+    monkeypatch.setenv("KOODRIVE_PRIVACY_KEY", key)
+    form = ConnectForm()
+    assert (form.service.value, form.user_id.value) == ("live", "")
+
+
 def test_secrets_of_the_environment_are_a_hint_and_choose_the_kind(monkeypatch):
     monkeypatch.setenv("KOODRIVE_APP_ID", "a3")
     monkeypatch.setenv("KOODRIVE_APP_SECRET", secret())
