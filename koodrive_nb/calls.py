@@ -17,7 +17,7 @@ from koodrive_nb.text import one_line
 _BASE = "/koodrive/ose/v1/backup"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Account:
     """Whose account is asked for, at which service."""
 

@@ -69,12 +69,8 @@ class Client:
             settings.checked_id(record_id, f"record id at position {place}")
             for place, record_id in enumerate(record_ids)
         ]
-        return self._fetch(
-            "records",
-            [self._account.record(each) for each in dict.fromkeys(ids)],
-            errors=errors,
-            ids=ids,
-        )
+        jobs = [self._account.record(each) for each in dict.fromkeys(ids)]
+        return self._fetch("records", jobs, errors=errors, ids=ids)
 
     def records(
         self,
@@ -115,6 +111,8 @@ class Client:
             for code in codes
         ]
         labels = [DeviceLabels(self._account, jobs, device_id)] if max_pages is None else []
+        # What a pseudonym stands for, which tracebacks may show.
+        del device_id
         return self._fetch("records", jobs, errors=errors, labels=labels)
 
     def devices(self) -> pd.DataFrame:
@@ -210,6 +208,7 @@ class Client:
     ) -> pd.DataFrame:
         device_id = settings.checked_id(device_id, "device id")
         jobs = [ask(device_id, code, is_filtered=module is not None) for code in _codes(module)]
+        del device_id  # As above.
         return self._fetch(dataset, jobs, errors=errors)
 
     def _fetch(

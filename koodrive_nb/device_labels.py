@@ -32,7 +32,7 @@ _NO_DEVICE = "0"
 _UNPROVEN = {"filter ignored", "filter unproven"}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class DeviceLabels:
     """What has been learnt about the devices of one user's records, and what is left to ask.
 

@@ -35,7 +35,7 @@ _NAMED_IN_MESSAGE = 3
 Whole = TypeVar("Whole")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Fetch(ABC, Generic[Whole]):
     """Everything that one call asks for, of one user or of many.
 
@@ -198,7 +198,7 @@ class _Unpickled:
         return _Unpickled, ()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class FrameFetch(Fetch[pd.DataFrame]):
     """What is asked for one frame. `ids` are record ids in the order they were asked for."""
 

@@ -91,19 +91,11 @@ def fetch(
         raise InvalidParameterError(
             "fetch() takes a client first, as in kd.fleet.fetch(kd.connect(), user_ids)."
         )
-    users = _listed(user_ids)
-    jobs: list[Job] = []
-    labels = []
-    for user_id in users["user_id"]:
-        account = client.for_user(user_id)._account  # noqa: SLF001 -- not for users, but for this
-        mine = [account.devices(), *map(account.records, MODULES)]
-        jobs += mine
-        labels.append(DeviceLabels(account, mine))
-    asked = _FleetFetch(jobs, f"backups of {_counted(users, 'user')}", errors, labels, listed=users)
-    return asked.begin(client._service)  # noqa: SLF001 -- as above
+    asked = _asked(client, _listed(user_ids), errors)
+    return asked.begin(client._service)  # noqa: SLF001 -- not for users, but for this
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class _FleetFetch(Fetch[Fleet]):
     """What is asked for one fleet. `listed` is the table of its users, each once."""
 
@@ -155,6 +147,18 @@ class _FleetFetch(Fetch[Fleet]):
         is_complete = bool((users["outcome"] == "complete").all())
         users.attrs = {ATTRS: {"source": self.source, "complete": is_complete}}
         return users
+
+
+def _asked(client: Client, users: pd.DataFrame, errors: str) -> _FleetFetch:
+    # Apart from who begins it, whose variables tracebacks may show.
+    jobs: list[Job] = []
+    labels = []
+    for user_id in users["user_id"]:
+        account = client.for_user(user_id)._account  # noqa: SLF001 -- as above
+        mine = [account.devices(), *map(account.records, MODULES)]
+        jobs += mine
+        labels.append(DeviceLabels(account, mine))
+    return _FleetFetch(jobs, f"backups of {_counted(users, 'user')}", errors, labels, listed=users)
 
 
 def _row(user_id: str, jobs: Sequence[Job], n_devices: int, n_records: int) -> tuple[object, ...]:

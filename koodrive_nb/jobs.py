@@ -70,7 +70,7 @@ class Service:
         return now.floor("ms").as_unit("ms")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Job:
     """One listing, or one single answer: what to ask, and what came so far.
 

@@ -36,7 +36,7 @@ class Failure(TypedDict):
     retry_after_s: float | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Stream:
     """One listing, or one single answer: what was asked, and what came of it.
 

@@ -148,6 +148,34 @@ def test_what_failed_names_nobody(private, service):
     assert many.value.failures["user_id"].str.startswith("user-").all()
 
 
+def test_a_traceback_that_shows_variables_names_nobody(private, service):
+    user, device = "1505000000000000042", "1775000000000000009"
+    row = {"deviceId": device, "deviceName": "Ann"}
+    page = {"code": 0, "data": [{"recordId": "1", "deviceInfo": row}], "nextCursor": "x"}
+    refusal = service.Answer({"code": 13000301}, 400)
+
+    def answer(asked):
+        if asked.path.endswith("/device"):
+            return service.Answer({"code": 0, "data": [row]})
+        return refusal if "cursor" in asked.query else service.Answer(page)
+
+    service.answer = answer
+    with service.connect(auth=APP, user_id=user) as client:
+        hidden = client.devices()["device_id"][0]
+        calls = (
+            lambda: client.records(device_id=hidden),
+            lambda: client.configs(hidden),
+            lambda: kd.fleet.fetch(client, [privacy.pseudonym(user, "user")]),
+        )
+        for call in calls:
+            with pytest.raises(kd.KooDriveError) as caught:
+                call()
+            # From the package on: this function knows them.
+            inner = caught.value.with_traceback(caught.tb.tb_next.tb_next)
+            told = traceback.TracebackException.from_exception(inner, capture_locals=True)
+            assert_names_nobody("".join(told.format()), ["Ann", user, device])
+
+
 def test_an_error_that_was_pickled_in_private_says_to_ask_anew(private, service):
     service.answer = lambda asked: service.Answer(
         {"code": 0, "data": []}, 503 if asked.query.get("moduleCode") == "101" else 200
