@@ -45,6 +45,9 @@ SPOILT = {
     "text after cell 1: holds outputs and no code": lambda nb: nb.cells[2].outputs.append(
         result("all devices are protected")
     ),
+    "prints over what it has printed": lambda nb: nb.cells[1].outputs.append(
+        V4.new_output("stream", text="?00 % are protected\r0")
+    ),
     "holds an error": lambda nb: nb.cells[1].outputs.append(V4.new_output("error", ename="E")),
     "asks not to be compared": lambda nb: nb.cells[1].metadata.update(tags=["nbval-ignore-output"]),
     "and gives no reason": lambda nb: nb.cells[1].update(source="# NBVAL_IGNORE_OUTPUT\n1"),

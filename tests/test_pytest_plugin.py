@@ -29,6 +29,7 @@ CELLS = [
 ]
 
 DEAF = "try:\n    while True:\n        pass\nexcept KeyboardInterrupt:\n    pass"
+UPDATED = "shown = display('100 %', display_id=True)\nshown.update('50 %')"
 
 
 def write(path, notebook):
@@ -86,6 +87,9 @@ def refused(repository, weekly):
     write(folder / "endless.ipynb", light("pass", "while True: pass", "pass"))
     write(folder / "killed.ipynb", light("import os\nos.kill(os.getpid(), 9)", "pass"))
     write(folder / "deaf.ipynb", light(DEAF))
+    updated = light(UPDATED)
+    updated.cells[0].outputs = [V4.new_output("display_data", {"text/plain": "'100 %'"})]
+    write(folder / "updated.ipynb", updated)
     write(folder / "gone.ipynb", light("import os\nos._exit(0)"))
     (folder / "broken.ipynb").write_text("{")
     for name, change in UNFIT.items():
@@ -93,7 +97,7 @@ def refused(repository, weekly):
         change(notebook)
         write(folder / f"{name}.ipynb", notebook)
     slow = [f"spoilt/{name}.ipynb" for name in ("spoilt", "broken")]
-    dead = [f"spoilt/{name}.ipynb" for name in ("endless", "deaf", "killed", "gone")]
+    dead = [f"spoilt/{name}.ipynb" for name in ("endless", "deaf", "killed", "gone", "updated")]
     unfit = [f"spoilt/{name}.ipynb::fit" for name in UNFIT]
     return run(repository, *slow, *unfit) | run(repository, "--nbval-cell-timeout=2", *dead)
 
@@ -165,6 +169,7 @@ NAMED = {
     "endless Cell 2": ("Cell 2: Timeout of 2 seconds exceeded", "while True: pass"),
     "killed Cell 1": ("Cell 1: The kernel died while it executed this cell", "os.kill"),
     "deaf Cell 1": ("Cell 1: The time for a cell was over before this one ended",),
+    "updated Cell 1": ("Cell 1: What it has shown it changes or clears",),
     "gone Cell 1": ("Cell 1: The kernel died while it executed this cell",),
     # What is not fit to be stored.
     "broken fit": ("broken.ipynb is not fit to be stored", "is no notebook"),

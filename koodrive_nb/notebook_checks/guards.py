@@ -52,6 +52,7 @@ _PATHS = re.compile(
     r"(?<![\w./])/(?:home|Users|root|tmp|var|opt|mnt|srv|private|workspaces?|Volumes|builds)/\S+"
     r"|\b[A-Za-z]:\\\\?\w+|\bfile:///\S+"
 )
+_OVERPRINTED = re.compile(r"\x08|\r(?!\n)")
 # As figures and the explorer name a live account, as clients and forms do, and in a table.
 _LIVE = re.compile(
     r"\blive, (?:complete|INCOMPLETE|completeness unknown)\b"
@@ -117,6 +118,8 @@ def _of_cell(cell: NotebookNode, number: int, *, may_be_live: bool) -> Iterator[
     )
     if not is_meant_to_fail and any(out.output_type == "error" for out in cell.outputs):
         yield "holds an error: mend it, or tag the cell raises-exception"
+    if any(_OVERPRINTED.search(out.get("text", "")) for out in cell.outputs):
+        yield "prints over what it has printed, which each viewer shows in its own way: print once"
     yield from (f"holds {rest}: refresh the notebook" for rest in _left_behind(cell))
     if not may_be_live and any(map(_names_live, _texts(cell.outputs))):
         yield (

@@ -39,6 +39,7 @@ _OUTPUT_TIMEOUT_S = 20
 """A busy machine may take longer to hand an output over than the 5 s that nbval waits."""
 _LOOK_AFTER_S = 0.5
 _PROBLEM_CHARACTERS = 500
+_TAKEN_BACK = {"update_display_data", "clear_output"}
 
 
 def prepare(option: argparse.Namespace) -> None:
@@ -62,6 +63,9 @@ class KernelDiedError(Exception):
 class Kernel(RunningKernel):  # type: ignore[misc]  # nbval has no types
     """A kernel in the environment of pytest itself, without an account, which is seen to die."""
 
+    has_taken_back = False
+    """Whether a cell has changed or cleared what it had shown, which nbval does not follow."""
+
     def __init__(self, folder: Path, startup_timeout_s: float) -> None:
         self.km, self.kc = start_new_kernel(
             startup_timeout=startup_timeout_s,
@@ -84,12 +88,15 @@ class Kernel(RunningKernel):  # type: ignore[misc]  # nbval has no types
             was_alive = self.is_alive()
             left = deadline - time.monotonic()
             try:
-                return super().get_message(stream, timeout=max(0.0, min(left, _LOOK_AFTER_S)))
+                message = super().get_message(stream, timeout=max(0.0, min(left, _LOOK_AFTER_S)))
             except Empty:
                 if not was_alive:
                     raise KernelDiedError from None
                 if left <= _LOOK_AFTER_S:
                     raise
+            else:
+                self.has_taken_back |= message["msg_type"] in _TAKEN_BACK
+                return message
 
 
 class NotebookFile(IPyNbFile):  # type: ignore[misc]  # as above
@@ -162,6 +169,7 @@ class NotebookCell(IPyNbCell):  # type: ignore[misc]  # as above
         if not self.parent.kernel.is_alive():
             self.parent.ended_by = self.name
             self.raise_cell_error("The kernel died before this cell: one above it has ended it")
+        self.parent.kernel.has_taken_back = False
         try:
             super().runtest()
         except KernelDiedError:
@@ -173,6 +181,10 @@ class NotebookCell(IPyNbCell):  # type: ignore[misc]  # as above
         if self.parent.timed_out:
             # It has caught the interruption, and its outputs may even be the stored ones.
             self.raise_cell_error("The time for a cell was over before this one ended")
+        if self.options["check"] and self.parent.kernel.has_taken_back:
+            self.raise_cell_error(
+                "What it has shown it changes or clears: show it once, at the end"
+            )
 
     def compare_outputs(self, test: Any, ref: Any, skip_compare: Any = None) -> bool:
         """Compare the outputs of now with the stored ones."""
