@@ -171,7 +171,15 @@ def checked_id(value: object, what: str) -> str:
             f"The {what} must be 1 to 128 letters, digits, '_' or '-', and {hint}: "
             "copy the id as the service shows it."
         )
-    return privacy.meant_by(value)
+    meant = privacy.meant_by(value)
+    # The service may call a device what it likes.
+    if not _ID.fullmatch(meant):
+        del meant  # Tracebacks may show it.
+        raise InvalidParameterError(
+            f"What {value} stands for cannot be sent, since it is not 1 to 128 letters, digits, "
+            "'_' or '-': report it to the service."
+        )
+    return meant
 
 
 def display_zone(tz: str | None) -> ZoneInfo:

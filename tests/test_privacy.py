@@ -119,6 +119,17 @@ def test_a_pseudonym_from_elsewhere_is_refused_before_anything_is_sent(private, 
         client.records(device_id="device-zzzzzzzzzzzz")
 
 
+def test_a_pseudonym_of_an_id_that_cannot_be_sent_is_refused(private, service):
+    odd = "../../x?a=\r\nX-Evil: 1"
+    service.answer = lambda _: service.Answer({"code": 0, "data": [{"deviceId": odd}]})
+    with service.connect() as client:
+        hidden = client.devices()["device_id"][0]
+        with pytest.raises(kd.InvalidParameterError, match="cannot be sent") as caught:
+            client.scopes(hidden)
+        assert len(service.asked) == 1
+    assert odd not in str(caught.value)
+
+
 def test_what_failed_names_nobody(private, service):
     """The service repeats ids and names in its words, in its rows and in headers."""
     words = "Ann of 1505000000000000042 has no phone 1775000000000000009"
