@@ -14,6 +14,7 @@ from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, protection, rules
 from koodrive_nb.analysis.objective import Objective
 from koodrive_nb.errors import InvalidParameterError, KooDriveError
+from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -84,7 +85,7 @@ class Policy:
             raise InvalidParameterError(
                 f"{path.name} cannot be read ({error.strerror}): pass the path of a TOML file."
             ) from None
-        except ValueError as error:
+        except (RecursionError, ValueError) as error:
             raise InvalidParameterError(f"{path.name} is no TOML: {error}.") from None
         return cls._checked(given, path.name)
 
@@ -120,7 +121,7 @@ class Policy:
 def _known(given: object, keys: tuple[str, ...], name: str) -> None:
     if not isinstance(given, Mapping):
         raise InvalidParameterError(f"{name} takes a table of {', '.join(keys)}.")
-    unknown = [str(key) for key in given if key not in keys]
+    unknown = [one_line(key, 40) for key in given if key not in keys]
     if unknown:
         raise InvalidParameterError(
             f"unknown key {', '.join(unknown)}: {name} takes {', '.join(keys)}."

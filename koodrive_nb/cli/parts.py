@@ -60,7 +60,7 @@ class Parts:
         try:
             found = json.loads((self.folder / _MANIFEST).read_bytes())
             asked = ", ".join(f"{name} {found[name]}" for name in found if name != "digest")
-        except (ValueError, TypeError, AttributeError, IndexError):
+        except (ValueError, TypeError, AttributeError, IndexError, RecursionError):
             found, asked = {}, "unreadable"
         if found != manifest:
             raise click.ClickException(

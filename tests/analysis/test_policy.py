@@ -191,6 +191,8 @@ def test_a_file_says_the_same_as_a_mapping(fleet, tmp_path):
     ("text", "says"),
     [
         ("rpo = ", "policy.toml is no TOML"),
+        ('"a\\u001b[2J" = 1', r"policy.toml: unknown key a \[2J: the policy takes"),
+        ("a = " + "[" * 3_000, "policy.toml is no TOML"),
         ("rto = 1", "policy.toml: unknown key rto: the policy takes rpo, grace"),
         ("[controls]\nprotectd = 1", "policy.toml: unknown key protectd: controls takes protected"),
         ('[scope]\nregion = "x"', "policy.toml: unknown key region: scope takes modules"),
