@@ -87,13 +87,15 @@ def headline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     Source: point-in-time compliance as in AWS Backup Audit Manager; interval: Wilson 1927.
 
     Raises:
-        InvalidParameterError: Columns are missing, an argument is not what this takes, or the
-            window begins after the fetch.
+        InvalidParameterError: Columns are missing, an argument is not what this takes, the window
+            begins after the fetch, or before the previous one is over.
     """
     goal = Objective.read(rpo, grace, protection.SLACK)
     zone = settings.display_zone(tz).key
     this = Window.read(window, "window", zone)
     before = this.before(zone) if previous is None else Window.read(previous, "previous", zone)
+    if before.end > this.start:
+        raise InvalidParameterError("previous= must be over when window= begins.")
     earlier = None if published is None else publications.read(published)
     asked = None if users is None else publications.incomplete_users(users)
     rule = "as classified" if rules.is_classified(records) else _stuck_rule(stuck_after)
@@ -202,15 +204,15 @@ def _why_not(
     edges = spans["at" if kpi in {"protected", "never"} else "bin_start"]
     is_cut = [horizon is not None and not is_now and edge < horizon for edge in edges]
     purged = f"history is complete only from {horizon:%Y-%m-%d %H:%M} UTC" if any(is_cut) else ""
-    unknown = "its status in the window before is not known"
+    unknown = "only the status as of the fetch is known"
     cases = (
         (not is_known and not is_backups, "no list of devices was given", False),
-        (pd.isna(n[0]), "its status then is not known", False),
+        (pd.isna(n[0]), unknown, False),
         (n[0] == 0, f"no {what} to judge", False),
         (n[0] < _FEW, f"fewer than {_FEW} {what}", False),
         (any(is_cut), purged, not is_cut[0]),
-        (is_now or pd.isna(n[1]), unknown, True),
-        (n[1] < _FEW, f"fewer than {_FEW} {what} in the window before", True),
+        (is_now, unknown, True),
+        (n[1] < _FEW, f"fewer than {_FEW} {what} in the earlier window", True),
     )
     return next(((reason, of_before) for holds, reason, of_before in cases if holds), (None, False))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -25,6 +26,7 @@ _SAID = {
     "last_copy_at_risk": "on {share} of {n} devices every copy waits for deletion",
 }
 _NEEDED = ("kpi", "value", "denominator", "change_pp", "why_not", "definition")
+_WINDOW = ("window_start", "window_end")
 _WEEK = pd.Timedelta("7D")
 _HOUR = pd.Timedelta("1h")
 
@@ -39,7 +41,7 @@ def verdict(headline: pd.DataFrame, check: PolicyCheck | None = None) -> list[st
         InvalidParameterError: `headline` is no table of `kd.analysis.headline`, or `check` no
             result of `kd.analysis.check_policy`.
     """
-    if not isinstance(headline, pd.DataFrame) or not set(_NEEDED) <= set(headline.columns):
+    if not isinstance(headline, pd.DataFrame) or not {*_NEEDED, *_WINDOW} <= {*headline.columns}:
         raise InvalidParameterError("verdict() takes the table that kd.analysis.headline() gave.")
     if check is not None and not isinstance(check, PolicyCheck):
         raise InvalidParameterError("check= takes what kd.analysis.check_policy() gave.")
@@ -47,19 +49,20 @@ def verdict(headline: pd.DataFrame, check: PolicyCheck | None = None) -> list[st
     failed = [name for name, row in controls.items() if row["result"] == "fail"]
     lines: list[tuple[tuple[float, float], str]] = []
     said = set()
+    before = _before(headline)
     for row in headline.to_dict("records"):
         kpi = str(row["kpi"])
         if pd.isna(row["value"]):
-            lines.append(((3, 0), f"Not known: {kpi.replace('_', ' ')}, since {row['why_not']}."))
+            lines.append(((3, 0), f"Not known: {kpi.replace('_', ' ')} ({row['why_not']})."))
             continue
         worse = _worsening(row)
         control = controls.get(kpi, {})
         # A check of another window saw another value.
         if kpi in failed and math.isclose(control["observed"], row["value"], rel_tol=1e-9):
             said.add(kpi)
-            lines.append(((0, -_excess(control)), f"Attention: {_told(row, control)}"))
+            lines.append(((0, -_excess(control)), f"Attention: {_told(row, before, control)}"))
         else:
-            text = _told(row, None)
+            text = _told(row, before)
             lines.append(((1, -worse), text[0].upper() + text[1:]))
     for name in failed:
         if name not in said:
@@ -96,22 +99,32 @@ def _worsening(row: Mapping[Any, Any]) -> float:
     return -float(row["change_pp"]) if row["kpi"] in _TURNED else float(row["change_pp"])
 
 
-def _told(row: Mapping[Any, Any], control: Mapping[Any, Any] | None) -> str:
+def _told(row: Mapping[Any, Any], before: str, control: Mapping[Any, Any] | None = None) -> str:
     kpi = str(row["kpi"])
     share = 1 - row["value"] if kpi in _TURNED else row["value"]
     rpo = definitions.read(str(row["definition"]))[1].get("RPO", "")
     said = _SAID[kpi].format(share=amount(share), n=f"{row['denominator']:,.0f}", rpo=rpo)
     if control is not None:
         said += f" (limit {limit_of(control, turned=kpi in _TURNED)})"
-    return f"{said}{_change(row)}."
+    return f"{said}{_change(row, before)}."
 
 
-def _change(row: Mapping[Any, Any]) -> str:
+def _before(headline: pd.DataFrame) -> str:
+    """Name the window that a headline was compared with."""
+    about = headline.attrs.get(ATTRS, {})
+    if not headline.empty and "previous_end" in about:
+        start, end = (headline[name].iloc[0] for name in _WINDOW)
+        edges = pairwise((pd.Timestamp(about["previous_start"]), start, end))
+        # A week in which the clocks change is an hour shorter or longer.
+        are_weeks = all(abs(end - start - _WEEK) <= _HOUR for start, end in edges)
+        if are_weeks and pd.Timestamp(about["previous_end"]) == start:
+            return "the week before"
+    return "the earlier window"
+
+
+def _change(row: Mapping[Any, Any], before: str) -> str:
     if pd.notna(row["why_not"]):
         return f"; not comparable: {row['why_not']}"
-    length = row["window_end"] - row["window_start"]
-    # A week in which the clocks change is an hour shorter or longer.
-    before = "the week before" if abs(length - _WEEK) <= _HOUR else "the window before"
     change = round(_worsening(row), 1)
     if not change:
         return f", as in {before}"

@@ -187,7 +187,7 @@ def test_statuses_of_now_say_nothing_of_a_window_that_is_long_gone(fleet):
     assert headline(*fleet).loc[now, "value"].notna().all()
     table = headline(*fleet, window=gone)
     assert table.loc[now, "value"].isna().all()
-    assert set(table.loc[now, "why_not"]) == {"its status then is not known"}
+    assert set(table.loc[now, "why_not"]) == {"only the status as of the fetch is known"}
 
 
 def publish(table):
@@ -268,6 +268,7 @@ def test_a_week_is_a_local_one_whatever_the_clocks_do(fleet):
         ({"window": ("2025-12-15", "2025-12-08")}, "window= must begin before it ends"),
         ({"window": "2026-W10"}, "window= begins after the fetch"),
         ({"previous": "x"}, "previous= takes an ISO week"),
+        ({"previous": "2025-W51"}, "previous= must be over when window= begins"),
         ({"rpo": "7"}, "rpo= takes a positive duration"),
         ({"users": pd.DataFrame({"x": [1]})}, "users= takes the users"),
         ({"published": [1]}, "published= takes a DataFrame"),

@@ -44,7 +44,7 @@ def test_what_failed_comes_first_then_what_got_worse_then_what_nobody_knows(flee
     assert lines[-1].endswith(" pp less than in the week before.")
     unknown = kd.analysis.headline(fleet[0], window=WEEK)
     assert kd.analysis.verdict(unknown)[-1] == (
-        "Not known: last copy at risk, since no list of devices was given."
+        "Not known: last copy at risk (no list of devices was given)."
     )
 
 
@@ -56,6 +56,23 @@ def test_what_is_not_compared_says_why(fleet):
         "50 % of 40 devices have no backup from the last 5 d; not comparable: RPO 7 d -> 5 d."
         in kd.analysis.verdict(table)
     )
+
+
+@pytest.mark.parametrize(
+    ("previous", "said"),
+    [
+        (None, "the week before"),
+        (("2025-12-01", "2025-12-08"), "the week before"),
+        (("2025-11-10", "2025-11-17"), "the earlier window"),
+        (("2025-12-07", "2025-12-08"), "the earlier window"),
+    ],
+)
+def test_only_the_week_before_is_called_so(fleet, previous, said):
+    table = kd.analysis.headline(*fleet, window=WEEK, previous=previous)
+    lines = kd.analysis.verdict(table)
+    assert any(line.endswith(f" than in {said}.") for line in lines)
+    table.attrs = {}
+    assert "the week before" not in "".join(kd.analysis.verdict(table))
 
 
 def test_a_check_of_another_window_is_told_with_the_value_that_it_saw(fleet, table):
@@ -85,5 +102,7 @@ def test_what_is_not_all_or_nothing_never_looks_so(table):
 def test_anything_else_is_refused(table):
     with pytest.raises(kd.InvalidParameterError, match="takes the table"):
         kd.analysis.verdict(["x"])
+    with pytest.raises(kd.InvalidParameterError, match="takes the table"):
+        kd.analysis.verdict(table.drop(columns="window_end"))
     with pytest.raises(kd.InvalidParameterError, match="check= takes"):
         kd.analysis.verdict(table, "policy.toml")
