@@ -12,13 +12,13 @@ import pandas as pd
 
 from koodrive_nb.analysis import (
     adherences,
-    arguments,
     headline_counts,
     headlines,
     protection,
     quality,
     rules,
 )
+from koodrive_nb.analysis.states import classify
 from koodrive_nb.analysis.windows import Window
 from koodrive_nb.streams import ATTRS
 from koodrive_nb.text import one_line
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _MOST_OFFENDERS = 5
 _LONGEST_LABEL = 60
+_DEVICE = ("user_id", "device_id", "device_label")
 _WINDOW = pd.Timedelta("7D")
 
 
@@ -70,11 +71,14 @@ class Fleet:
             bad = errors[errors["share"] > limit].sort_values("share", ascending=False)
             return _named(bad["rule"])
         if control == "adherence":
-            return self._missing_most_days()
+            days = self._days("device")
+            return _named_by_count(days[days["cell"] == "missed"])
+        if control == "settled":
+            return self._settled_fewest()
         if control in {"fetch_span", "data_age", "users_answered"}:
             return ""
         status = self._status[self._status["in_scope"]]
-        if control in {"stuck", "settled"}:
+        if control == "stuck":
             worst = status.sort_values("stuck_in_a_row", ascending=False, kind="stable")
             return _named(worst.loc[worst["stuck_in_a_row"] > 0, "device_label"])
         states = {
@@ -174,13 +178,19 @@ class Fleet:
             **self._options,
         )
 
-    def _missing_most_days(self) -> str:
-        days = self._days("device")
-        missed = days[days["cell"] == "missed"]
-        keys = ["user_id", "device_id", "device_label"]
-        counts = missed.groupby(keys, observed=True, sort=False).size()
-        worst = counts.sort_values(ascending=False, kind="stable").reset_index()
-        return _named(worst["device_label"])
+    def _settled_fewest(self) -> str:
+        window = Window.read(self.span, "window", self.policy.tz)
+        frame = classify(self.records, as_of=self.as_of, stuck_after=self.policy.stuck_after)
+        columns = ("create_time", "end_time", "as_of", "state", *_DEVICE)
+        created, state = nw.col("create_time"), nw.col("state")
+        is_lost = (state == "to_be_deleted") & nw.col("end_time").is_null()
+        ill = rules.lazy(frame, columns).filter(
+            created >= nw.lit(window.start.to_pydatetime()),
+            created < nw.lit(window.end.to_pydatetime()),
+            ~rules.later(nw.col("as_of")),
+            (state == "stuck") | is_lost,
+        )
+        return _named_by_count(rules.collect(ill.select(*_DEVICE).sort(*_DEVICE)))
 
     def _data_quality(self) -> Observed:
         errors = self._errors
@@ -215,9 +225,10 @@ def scoped(records: Any, modules: list[str] | None) -> Any:
     return rules.lazy(records, ("module",)).filter(nw.col("module").is_in(modules)).to_native()
 
 
-def instant(as_of: object) -> pd.Timestamp | None:
-    """Read the instant that the age of the data is measured at."""
-    return None if as_of is None else arguments.instant(as_of, "as_of")
+def _named_by_count(rows: pd.DataFrame) -> str:
+    counts = rows.groupby([*_DEVICE], observed=True, sort=False, dropna=False).size()
+    worst = counts.sort_values(ascending=False, kind="stable").reset_index()
+    return _named(worst["device_label"])
 
 
 def _named(labels: pd.Series[Any]) -> str:

@@ -11,8 +11,8 @@ from xml.etree import ElementTree as ET
 
 import pandas as pd
 
+from koodrive_nb.analysis import arguments, publications
 from koodrive_nb.analysis import controls as observing
-from koodrive_nb.analysis import publications
 from koodrive_nb.analysis.policy_files import CONTROLS, Control, Policy
 from koodrive_nb.columns import STRING
 from koodrive_nb.errors import InvalidParameterError, PolicyError
@@ -57,7 +57,7 @@ class PolicyCheck:
         The same controls give the same bytes. What was there stays until all of it is written.
 
         Raises:
-            InvalidParameterError: It cannot be written there.
+            InvalidParameterError: It is no path, or cannot be written there.
         """
         results = self.controls["result"]
         counts = {
@@ -76,7 +76,7 @@ class PolicyCheck:
             elif row["result"] == "no_data":
                 ET.SubElement(case, "skipped", message=sentence(row))
         ET.indent(root)
-        _write(Path(path), ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
+        _write(path, ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
 
 
 def check_policy(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
@@ -92,8 +92,8 @@ def check_policy(  # noqa: PLR0913 -- each is a question of its own, and keyword
 
     Gives `controls`, one row each: `control`, `observed` and `threshold` in `unit` (share, from 0
     to 1, or h, hours), `n` and `excluded` as in `kd.analysis.headline`, `result` (pass, fail,
-    no_data) and `offenders`, at most five behind a failure, the worst first. A limit that is met
-    exactly passes.
+    no_data) and `offenders`, at most five behind a failure, the worst first: devices as of the
+    fetch, for settled and adherence those of the window. A limit that is met exactly passes.
 
     Top level: `rpo`, `grace`, `slack`, `stuck_after` and `tz` as in
     `kd.analysis.protection_status`; `no_data` = "skip" or "fail": what becomes of a control that
@@ -122,7 +122,7 @@ def check_policy(  # noqa: PLR0913 -- each is a question of its own, and keyword
         users=users,
         policy=asked,
         window=window,
-        as_of=observing.instant(as_of),
+        as_of=None if as_of is None else arguments.instant(as_of, "as_of"),
     )
     rows = []
     for name, limit in asked.limits.items():
@@ -183,7 +183,13 @@ def amount(value: float, unit: str = "share") -> str:
     return f"{100 * value:.1f}".removesuffix(".0") + " %"
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(target: str | PathLike[str], content: bytes) -> None:
+    try:
+        path = Path(target)
+    except TypeError:
+        raise InvalidParameterError(
+            f"to_junit() takes the path of a file, not {type(target).__name__}."
+        ) from None
     # A name that nobody can guess, lest a link wait there for what is written.
     part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:

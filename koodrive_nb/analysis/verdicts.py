@@ -10,13 +10,14 @@ import pandas as pd
 
 from koodrive_nb.analysis import definitions
 from koodrive_nb.analysis.policies import PolicyCheck, amount, limit_of, sentence
+from koodrive_nb.analysis.policy_files import CONTROLS
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_TURNED = {"protected", "protected_time", "settled"}
+_TURNED = {name for name, control in CONTROLS.items() if control.is_least}
 _SAID = {
     "protected": "{share} of {n} devices have no backup from the last {rpo}",
     "protected_time": "for {share} of {n} device-hours there was no backup from the last {rpo}",
@@ -24,6 +25,14 @@ _SAID = {
     "never": "{share} of {n} devices have never completed a backup",
     "stuck": "on {share} of {n} devices the newest attempts are stuck",
     "last_copy_at_risk": "on {share} of {n} devices every copy waits for deletion",
+}
+_SAID_OF_CONTROLS = {
+    "outdated": "{share} of {n} devices are outdated",
+    "adherence": "on {share} of {n} device-days no backup completed",
+    "data_quality": "{share} of {n} rows break a rule of the data's quality",
+    "users_answered": "the data of {share} of {n} users did not come whole",
+    "fetch_span": "the fetch took {share}",
+    "data_age": "the data is {share} old",
 }
 _NEEDED = ("kpi", "value", "denominator", "change_pp", "why_not", "definition")
 _WINDOW = ("window_start", "window_end")
@@ -67,7 +76,7 @@ def verdict(headline: pd.DataFrame, check: PolicyCheck | None = None) -> list[st
     for name in failed:
         if name not in said:
             place = (0, -_excess(controls[name]))
-            lines.append((place, f"Attention: {sentence(controls[name])}."))
+            lines.append((place, f"Attention: {_of_control(controls[name])}."))
     if controls:
         lines.append(((2, 0), _counts(controls)))
     ordered = [line for _, line in sorted(lines, key=lambda line: line[0])]
@@ -107,6 +116,19 @@ def _told(row: Mapping[Any, Any], before: str, control: Mapping[Any, Any] | None
     if control is not None:
         said += f" (limit {limit_of(control, turned=kpi in _TURNED)})"
     return f"{said}{_change(row, before)}."
+
+
+def _of_control(control: Mapping[Any, Any]) -> str:
+    name = str(control["control"])
+    if pd.isna(control["observed"]):
+        return sentence(control)
+    if name not in _SAID_OF_CONTROLS:
+        return f"in the window of the check, {sentence(control)}"
+    is_turned = name in _TURNED
+    share = amount(1 - control["observed"] if is_turned else control["observed"], control["unit"])
+    n = "" if pd.isna(control["n"]) else f"{control['n']:,}"
+    said = _SAID_OF_CONTROLS[name].format(share=share, n=n)
+    return f"{said} (limit {limit_of(control, turned=is_turned)})"
 
 
 def _before(headline: pd.DataFrame) -> str:

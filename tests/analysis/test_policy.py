@@ -69,6 +69,23 @@ def test_each_control_observes_what_its_name_says(fleet):
     assert table.loc["adherence", "offenders"].count("phone") == 5
 
 
+def test_behind_what_did_not_settle_are_the_devices_of_the_window(make, bind):
+    week = ("2025-12-08", "2025-12-15")
+    day, later = pd.Timestamp("2025-12-10T00:00Z"), pd.Timestamp("2025-12-16T00:00Z")
+    lost = {"create_time": day, "status_code": 2, "end_time": pd.NaT}
+    records = make(
+        {"device_id": WELL, "create_time": day, "status_code": 0},
+        {"device_id": WELL, "create_time": later, "end_time": later},
+        {"device_id": OLD} | lost,
+        {"device_id": OLD} | lost,
+        {"device_id": STUCK, "create_time": day - pd.Timedelta("9D"), "status_code": 0},
+    )
+    devices = bind(dict.fromkeys((WELL, OLD, STUCK), LONG_AGO))
+    _, table = check((records, devices), asked(settled=1, stuck=0), window=week)
+    behind = {"settled": "phone ·0003; phone ·0004", "stuck": "phone ·0001"}
+    assert table["offenders"].to_dict() == behind
+
+
 def test_a_limit_that_is_met_exactly_passes(fleet):
     for limit, result in ((0.6, "pass"), (0.6000001, "fail")):
         _, table = check(fleet, asked(protected=limit))
@@ -175,6 +192,8 @@ def test_a_report_that_cannot_be_written_leaves_nothing_behind(fleet, tmp_path):
     for path in (folder, tmp_path / "nowhere" / "policy.xml"):
         with pytest.raises(kd.InvalidParameterError, match="cannot be written"):
             found.to_junit(path)
+    with pytest.raises(kd.InvalidParameterError, match=r"to_junit\(\) takes the path"):
+        found.to_junit(None)
     assert list(tmp_path.rglob("*")) == [folder]
 
 

@@ -78,8 +78,29 @@ def test_only_the_week_before_is_called_so(fleet, previous, said):
 def test_a_check_of_another_window_is_told_with_the_value_that_it_saw(fleet, table):
     other = check(fleet, window=("2025-12-01", "2025-12-08"), protected=0.9)
     lines = kd.analysis.verdict(table, other)
-    assert lines[0] == "Attention: protected is 75 % (limit at least 90 %)."
+    assert lines[0] == (
+        "Attention: in the window of the check, protected is 75 % (limit at least 90 %)."
+    )
     assert any(line.startswith("50 % of 40 devices have no backup") for line in lines)
+
+
+def test_what_only_a_policy_asks_for_is_said_in_words_too(fleet, table):
+    users = pd.DataFrame({"user_id": list("abcd"), "outcome": ["complete"] * 3 + ["failed"]})
+    limits = {"outdated": 0, "adherence": 0.995, "users_answered": 0.9, "data_age": "48h"}
+    records, devices = fleet
+    records.loc[:9, "end_time"] = records.loc[:9, "create_time"] - pd.Timedelta("1h")
+    policy = {"rpo": "2D", "controls": {"fetch_span": False, "data_quality": 0.1} | limits}
+    found = kd.analysis.check_policy(
+        records, devices, policy=policy, users=users, window=WEEK, as_of="2025-12-20T08:30Z"
+    )
+    lines = kd.analysis.verdict(table, found)
+    assert {line for line in lines if line.startswith("Attention")} == {
+        "Attention: 75 % of 40 devices are outdated (limit 0 %).",
+        "Attention: on 92.9 % of 280 device-days no backup completed (limit 0.5 %).",
+        "Attention: 20 % of 50 rows break a rule of the data's quality (limit 10 %).",
+        "Attention: the data of 25 % of 4 users did not come whole (limit 10 %).",
+        "Attention: the data is 72 h old (limit 48 h).",
+    }
 
 
 def test_incomplete_data_is_said_before_anything_else(fleet):
