@@ -76,7 +76,8 @@ def test_a_file_has_what_the_client_gives(client, records, devices):
     for dataset, expected in (("records", records), ("devices", devices)):
         result = run(dataset, "--sandbox", "-o", f"{dataset}.parquet")
         assert result.exit_code == 0, result.output
-        assert f"Complete: {len(expected):,} {dataset} of 1 user are in" in result.stderr
+        told = f"Complete: {dataset}.parquet has {len(expected):,} {dataset} of 1 user.\n"
+        assert result.stderr == told
         assert result.stdout == ""
         frame = pd.read_parquet(f"{dataset}.parquet").astype(expected.dtypes.to_dict())
         pd.testing.assert_frame_equal(frame, expected)
@@ -127,7 +128,7 @@ def test_a_user_who_fails_leaves_no_file_and_is_asked_alone_the_next_time(live):
 
     result = run("records", *users, "-o", "r.csv", "--partial")
     assert result.exit_code == 3
-    assert "Incomplete: 72 records of 25 users are in r.csv, without what" in result.stderr
+    assert "Incomplete: r.csv has 72 records, without what failed." in result.stderr
     assert set(pd.read_csv("r.csv", dtype=str)["user_id"]) == {*USERS} - {"117"}
 
     live.asked.clear()
@@ -155,6 +156,28 @@ def test_refused_credentials_end_it_with_their_own_error(live):
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "was refused (HTTP 401" in result.stderr
     assert len(live.asked) <= 3
+
+
+def test_a_question_that_nothing_came_of_is_in_nobodys_way(live):
+    live.broken = lambda asked: asked.headers["X-User-Id"] == "typo"
+    assert run("devices", "--user", "typo", "-o", "d.csv").exit_code == 1
+    live.refusal = 503
+    users = write_users(["typo"])
+    result = run("records", *users, "-o", "d.csv", "--partial")
+    assert (result.exit_code, names_in(".")) == (3, ["users.csv"])
+    assert "Incomplete, so d.csv is not written: nothing came whole." in result.stderr
+    result = run("devices", "--user", "101", "-o", "d.csv")
+    assert result.exit_code == 0, result.output
+    assert "Complete: d.csv has 1 device of 1 user." in result.stderr
+    assert names_in(".") == ["d.csv", "users.csv"]
+
+
+@pytest.mark.parametrize("by", ["--user", "--users"])
+def test_users_that_are_named_take_the_place_of_the_variable(live, monkeypatch, by):
+    monkeypatch.delenv("KOODRIVE_USER_ID")
+    named = ["--user", "101"] if by == "--user" else write_users(["101"])
+    assert run("devices", *named, "-o", "d.csv").exit_code == 0
+    assert asked_of(live) == {"101": 1}
 
 
 def test_another_question_does_not_mix(live):
@@ -207,7 +230,7 @@ def test_parts_are_for_their_owner_alone_and_name_nobody_where_frames_do_not(liv
     assert "another question" in run("records", "-o", "r.csv").stderr
 
 
-@pytest.mark.parametrize("by", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("by", ["SIGINT", "SIGKILL"])
 def test_what_was_stopped_goes_on_where_it_was(live, by):
     users = write_users()
     reached = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,8 +92,10 @@ def command(  # noqa: PLR0913 -- what to ask, and where to put it
     target_of(output)
     settings.display_zone(tz)
     users = user_lists.read(listed) if listed else None
-    with kd.connect("sandbox" if is_sandbox else "live") as client:
-        ids = [*users["user_id"]] if users is not None else [*user_ids]
+    ids = [*users["user_id"]] if users is not None else [*user_ids]
+    # Where the environment names a user, a token is known to be of that one alone.
+    first = ids[0] if ids and not os.environ.get("KOODRIVE_USER_ID") else None
+    with kd.connect("sandbox" if is_sandbox else "live", user_id=first) as client:
         own = client._settings.user_id  # noqa: SLF001 -- whom the environment names
         question = downloads.Question(
             dataset,
@@ -107,11 +110,18 @@ def command(  # noqa: PLR0913 -- what to ask, and where to put it
             question.names(),
             restart=restart,
         )
-        failures = downloads.run(client, question, kept)
+        try:
+            failures = downloads.run(client, question, kept)
+        finally:
+            # Else it would be in the way of the same with a mistake less.
+            if not kept.finished():
+                kept.delete()
         source = client._service.source  # noqa: SLF001 -- for the facts of the file
     if failures:
         _tell(failures)
     if failures and not (partial and kept.finished()):
+        if not kept.finished():
+            raise Incomplete(f"Incomplete, so {output} is not written: nothing came whole.")
         raise Incomplete(
             f"Incomplete, so {output} is not written: what came is in {kept.folder}. The same "
             "command asks for the rest; --partial writes what is whole."
@@ -121,12 +131,15 @@ def command(  # noqa: PLR0913 -- what to ask, and where to put it
         frame = _with_columns(frame, users)
     frame.attrs = {"koodrive": {"source": source, "complete": not failures}}
     kd.export.write(frame, output, tz=tz)
-    plural = "" if len(question.users) == 1 else "s"
-    counted = f"{len(frame):,} {dataset} of {len(question.users):,} user{plural}"
+    counted = f"{output} has {_counted(len(frame), dataset)}"
     if failures:
-        raise Incomplete(f"Incomplete: {counted} are in {output}, without what failed.")
+        raise Incomplete(f"Incomplete: {counted}, without what failed.")
     kept.delete()
-    click.echo(f"Complete: {counted} are in {output}.", err=True)
+    click.echo(f"Complete: {counted} of {_counted(len(question.users), 'users')}.", err=True)
+
+
+def _counted(n: int, plural: str) -> str:
+    return f"{n:,} {plural.removesuffix('s') if n == 1 else plural}"
 
 
 def _check_usage(

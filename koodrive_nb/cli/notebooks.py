@@ -12,7 +12,15 @@ from koodrive_nb.text import one_line
 _NOTEBOOKS = click.Path(exists=True, path_type=Path)
 
 
-@click.group("notebooks")
+@click.group(
+    "notebooks",
+    epilog="""\b
+Examples:
+  koodrive-nb notebooks refresh notebooks
+  koodrive-nb notebooks refresh --check notebooks
+  koodrive-nb notebooks check notebooks/01_first_look.ipynb
+""",
+)
 def command() -> None:
     """Execute notebooks, and check what they store."""
 
