@@ -70,11 +70,12 @@ class Fleet:
             errors = self._errors
             bad = errors[errors["share"] > limit].sort_values("share", ascending=False)
             return _named(bad["rule"])
-        if control == "adherence":
-            days = self._days("device")
-            return _named_by_count(days[days["cell"] == "missed"])
-        if control == "settled":
-            return self._settled_fewest()
+        counted = {"adherence": self._missed, "settled": self._unsettled}
+        if control in counted:
+            rows = counted[control]()
+            counts = rows.groupby([*_DEVICE], observed=True, sort=False, dropna=False).size()
+            worst = counts.sort_values(ascending=False, kind="stable").reset_index()
+            return _named(worst["device_label"])
         if control in {"fetch_span", "data_age", "users_answered"}:
             return ""
         status = self._status[self._status["in_scope"]]
@@ -178,7 +179,11 @@ class Fleet:
             **self._options,
         )
 
-    def _settled_fewest(self) -> str:
+    def _missed(self) -> pd.DataFrame:
+        days = self._days("device")
+        return days[days["cell"] == "missed"]
+
+    def _unsettled(self) -> pd.DataFrame:
         window = Window.read(self.span, "window", self.policy.tz)
         frame = classify(self.records, as_of=self.as_of, stuck_after=self.policy.stuck_after)
         columns = ("create_time", "end_time", "as_of", "state", *_DEVICE)
@@ -190,7 +195,7 @@ class Fleet:
             ~rules.later(nw.col("as_of")),
             (state == "stuck") | is_lost,
         )
-        return _named_by_count(rules.collect(ill.select(*_DEVICE).sort(*_DEVICE)))
+        return rules.collect(ill.select(*_DEVICE).sort(*_DEVICE))
 
     def _data_quality(self) -> Observed:
         errors = self._errors
@@ -223,12 +228,6 @@ def scoped(records: Any, modules: list[str] | None) -> Any:
         return records
     # What counts as stuck is decided module by module, so that nothing changes by this.
     return rules.lazy(records, ("module",)).filter(nw.col("module").is_in(modules)).to_native()
-
-
-def _named_by_count(rows: pd.DataFrame) -> str:
-    counts = rows.groupby([*_DEVICE], observed=True, sort=False, dropna=False).size()
-    worst = counts.sort_values(ascending=False, kind="stable").reset_index()
-    return _named(worst["device_label"])
 
 
 def _named(labels: pd.Series[Any]) -> str:
