@@ -80,9 +80,9 @@ def headline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     missing. Less than 20 devices or backups are not compared, nor what may be purged.
 
     `published` has the rows of earlier headlines with the `published_at` of each. Then the columns
-    `published`, `published_at` and `published_definition` tell what was published of this very
-    window, and `previous` what was published, where it is no longer known. A window before that was
-    published by another definition is not compared.
+    `published` and `published_at` tell what was published of this very window, and `previous` what
+    was published, where it is no longer known. A window before that was published by another
+    definition is not compared.
 
     Source: point-in-time compliance as in AWS Backup Audit Manager; interval: Wilson 1927.
 

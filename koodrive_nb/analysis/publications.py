@@ -13,7 +13,7 @@ from koodrive_nb.errors import InvalidParameterError
 if TYPE_CHECKING:
     from koodrive_nb.analysis.windows import Window
 
-ADDED = ("published", "published_at", "published_definition")
+ADDED = ("published", "published_at")
 _TIMES = ("window_start", "window_end", "published_at")
 _NEEDED = ("kpi", "value", "definition", *_TIMES)
 
@@ -56,9 +56,7 @@ def joined(
     mine, theirs = (_of(published, each) for each in (this, before))
     now, then = mine.reindex(table["kpi"]), theirs.reindex(table["kpi"])
     result = table.reset_index(drop=True).assign(
-        published=now["value"].array,
-        published_at=now["published_at"].array,
-        published_definition=now["definition"].array,
+        published=now["value"].array, published_at=now["published_at"].array
     )
     for at, (value, definition) in enumerate(zip(then["value"], then["definition"], strict=True)):
         if pd.isna(value) or pd.isna(definition) or pd.isna(result["value"].iloc[at]):
