@@ -107,7 +107,8 @@ def check_policy(  # noqa: PLR0913 -- each is a question of its own, and keyword
     0.99; fetch_span, from the first to the last of the fetch, at most "24h"; data_age, from the
     first of the fetch to `as_of`, at most "48h", without data where no `as_of` is given.
 
-    `window` is as in `kd.analysis.headline`, by default the last seven days.
+    `window` is as in `kd.analysis.headline`, by default the last seven days. What is purged by now
+    counts as if it had never been there: check a window soon after its end.
 
     Raises:
         InvalidParameterError: The policy has an unknown key or a wrong value, columns are missing,
