@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -48,7 +49,7 @@ def refresh(paths: tuple[Path, ...], *, check: bool) -> None:
             changed = notebook_checks.refresh(path, store=not check)
         except notebook_checks.FAILURES as error:
             failed = True
-            click.echo(f"Error: {name} is left as it was: {_shown(error)}", err=True)
+            click.echo(f"Error: {name} is left as it was: {_why(error)}", err=True)
             continue
         failed = failed or (check and bool(changed))
         verb = "would change" if check else "changed"
@@ -86,3 +87,12 @@ def _shown(text: object) -> str:
     return "\n".join(
         "".join(each if each.isprintable() else " " for each in line) for line in lines
     )
+
+
+def _why(error: Exception) -> str:
+    """Put on one line what ended a notebook, without the traceback that nbclient adds."""
+    if not hasattr(error, "ename"):
+        return one_line(error, 300)
+    cell = re.search(r"In\[(\d+)\]", getattr(error, "traceback", ""))
+    where = f"cell {cell[1]}: " if cell else ""
+    return one_line(f"{where}{error.ename}: {getattr(error, 'evalue', '')}", 300)

@@ -19,7 +19,7 @@ _TIMES = ("window_start", "window_end", "as_of", "published_at")
 _TEXTS = ("kpi", "why_not", "definition")
 _KEYS = ["kpi", "window_start", "window_end"]
 # Of the publication before, which has rows of its own.
-_NOT_KEPT = ["published", "published_at", "published_definition"]
+_NOT_KEPT = ["published", "published_at"]
 
 
 def history() -> pd.DataFrame | None:
