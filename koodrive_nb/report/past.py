@@ -18,6 +18,7 @@ VARIABLE = "KOODRIVE_REPORT_HISTORY"
 _TIMES = ("window_start", "window_end", "as_of", "published_at")
 _TEXTS = ("kpi", "why_not", "definition")
 _KEYS = ["kpi", "window_start", "window_end"]
+_NEEDED = {*_KEYS, "value", "definition"}
 # Of the publication before, which has rows of its own.
 _NOT_KEPT = ["published", "published_at"]
 
@@ -44,11 +45,17 @@ def read(path: Path) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError):
+        return _typed(pd.read_parquet(path))
+    except (OSError, ValueError, TypeError, KeyError):
         raise InvalidParameterError(
             f"{path.name} is no history of reports: name another file, or a new one."
         ) from None
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    kinds = dict.fromkeys(_TIMES, "datetime64[ms, UTC]") | dict.fromkeys(_TEXTS, "string[pyarrow]")
+    kinds = {name: kinds.get(name, "float64") for name in table.columns if name != "comparable"}
+    return table.astype(dict.fromkeys(_NEEDED, "object")).astype(kinds)
 
 
 def appended(path: Path, headline: Sequence[dict[str, Any]], now: pd.Timestamp) -> bytes:
@@ -58,7 +65,7 @@ def appended(path: Path, headline: Sequence[dict[str, Any]], now: pd.Timestamp) 
         InvalidParameterError: The headline lacks columns, or the file is no Parquet file.
     """
     fresh = pd.DataFrame(headline)
-    missing = {*_KEYS, "value", "definition"} - {*fresh.columns}
+    missing = _NEEDED - {*fresh.columns}
     if missing:
         raise InvalidParameterError(
             f"The headline lacks {', '.join(sorted(missing))}, so no history can be kept of it: "

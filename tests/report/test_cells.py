@@ -19,6 +19,7 @@ ROW = {
     "comparable": True,
     "why_not": None,
     "definition": "RPO 7 d",
+    "window_start": pd.Timestamp("2025-12-08", tz="UTC"),
     "window_end": pd.Timestamp("2025-12-15", tz="UTC"),
 }
 
@@ -64,6 +65,9 @@ def test_the_course_is_of_the_same_definition(tmp_path, monkeypatch):
     pd.DataFrame(earlier).to_parquet(tmp_path / "kpis.parquet")
     monkeypatch.setenv("KOODRIVE_REPORT_HISTORY", str(tmp_path / "kpis.parquet"))
     assert repr(tiles()).endswith("; ▁█▅")
+    pd.DataFrame(earlier).drop(columns="kpi").to_parquet(tmp_path / "kpis.parquet")
+    with pytest.raises(kd.InvalidParameterError, match="no history of reports"):
+        kd.report.history()
     (tmp_path / "kpis.parquet").write_text("no")
     with pytest.raises(kd.InvalidParameterError, match="no history of reports"):
         kd.report.history()
