@@ -120,7 +120,10 @@ def render(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     )
     if privacy != "names":
         whom = {name: value for name, value in chosen.items() if _is_whom(name, value)}
-        names["the parameters"] = [str(one) for value in whom.values() for one in _each(value)]
+        names |= {
+            "the parameters": [str(one) for value in whom.values() for one in _each(value)],
+            "KOODRIVE_USER_ID": [os.environ.get("KOODRIVE_USER_ID", "")],
+        }
         chosen |= dict.fromkeys(whom, "(not shown)")
     about = {"title": title, "parameters": chosen, **facts, "privacy": privacy}
     numbers = json.dumps(

@@ -3,9 +3,11 @@
 import json
 import re
 import stat
+from pathlib import Path
 
 import nbformat
 import pandas as pd
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
@@ -313,11 +315,49 @@ def test_names_are_found_as_words_alone():
     assert guard.frames_named("Ann's phones, 51234, pc", names) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["Ann&#39;s &lt;big&gt; &#34;pad&#34;", r"Ann's \u003cbig> \"pad\"", 'Ann\'s <big>\n"pad"'],
+)
+def test_names_are_found_as_html_and_json_write_them(text):
+    assert guard.frames_named(f"it is {text}.", {"frame": ['Ann\'s <big>  "pad"']}) == ["frame"]
+
+
 def test_frames_tell_whom_they_name_and_pseudonyms_name_nobody():
     named = pd.DataFrame({"user_id": ["42424242", "user-abcdefgh2345", None]})
     facts = probe.facts({"named": named, "_": 3, "safe": named.iloc[1:]})
     assert facts["names"] == {"named": ["42424242"]}
     assert facts["as_of"] is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pl.DataFrame({"device_name": ["Ann's phone"]}),
+        pl.Series("device_name", ["Ann's phone"]),
+        pd.Series(["Ann's phone"], name="device_name"),
+        pd.DataFrame({"n": [1]}, index=pd.Index(["Ann's phone"], name="device_name")),
+        {"a": [pd.DataFrame({"device_name": ["Ann's phone", None]})]},
+        pd.DataFrame([["Ann's phone", "Ann's phone"]], columns=["device_name"] * 2),
+    ],
+    ids=["polars", "polars series", "series", "index", "inside", "twice"],
+)
+def test_names_are_known_wherever_a_notebook_keeps_them(value):
+    assert set(probe.facts({"held": value})["names"]["held"]) == {"Ann's phone"}
+
+
+def test_the_account_itself_is_not_named(notebook, key, monkeypatch):
+    monkeypatch.setenv("KOODRIVE_USER_ID", "ann.smith")
+    with pytest.raises(kd.ReportError, match="users or devices of KOODRIVE_USER_ID"):
+        kd.report.render(notebook("print('of ann.smith')"), output=key.with_name("a.html"), key=key)
+
+
+def test_the_weekly_report_hands_over_no_ids():
+    path = Path(__file__).parents[2] / "notebooks" / "05_weekly_report.ipynb"
+    told = rendering._tables(nbformat.read(path, as_version=4))["tables"]
+    assert {*told} == {"headline", "controls", "data_quality"}
+    columns = {name for rows in told.values() for row in rows for name in row}
+    assert not columns & {"example_ids", "offenders", "user_id", "device_id", "record_id"}
 
 
 def test_a_form_shows_its_text_and_an_odd_output_nothing():
