@@ -35,6 +35,7 @@ PSEUDONYM = re.compile(r"(?:user|device|machine)-[a-z2-7]{12}")
 """What a pseudonym looks like."""
 
 MODES = ("names", "pseudonyms", "counts")
+FEW = 5
 _CHARACTERS = 12
 _KEY = re.compile(r"[0-9a-fA-F]{64}")
 _KINDS = {"user_id": "user", "device_id": "device", "machine_code": "machine"}
@@ -67,6 +68,15 @@ def mode() -> str:
         ConfigurationError: It is set to something else.
     """
     return _checked_mode(os.environ.get("KOODRIVE_PRIVACY") or MODES[0], "KOODRIVE_PRIVACY")
+
+
+def is_few(count: float, total: float | None = None) -> bool:
+    """Tell whether a count, or what it lacks of a total, is so small that it may point at somebody.
+
+    They are 1 to 4; counts that come from shares may be a little off.
+    """
+    each = (count, 0 if total is None else total - count)
+    return any(1 / 2 <= one < FEW - 1 / 2 for one in each)
 
 
 def new_key() -> str:

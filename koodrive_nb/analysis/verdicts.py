@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from koodrive_nb import privacy
 from koodrive_nb.analysis import definitions
 from koodrive_nb.analysis.policies import PolicyCheck, amount, limit_of, sentence
 from koodrive_nb.analysis.policy_files import CONTROLS
@@ -44,7 +45,8 @@ def verdict(headline: pd.DataFrame, check: PolicyCheck | None = None) -> list[st
     """Say what a headline shows, one plain sentence a line, the worst first.
 
     What the policy `check` found wrong comes first, by how far it is off, then what got worse by
-    how much, then the rest, then what nobody knows. Shares are those of what is not well.
+    how much, then the rest, then what nobody knows. Shares are those of what is not well; where the
+    privacy is counts, those of fewer than 5 are not told.
 
     Raises:
         InvalidParameterError: `headline` is no table of `kd.analysis.headline`, or `check` no
@@ -112,10 +114,20 @@ def _told(row: Mapping[Any, Any], before: str, control: Mapping[Any, Any] | None
     kpi = str(row["kpi"])
     share = 1 - row["value"] if kpi in _TURNED else row["value"]
     rpo = definitions.read(str(row["definition"]))[1].get("RPO", "")
-    said = _SAID[kpi].format(share=amount(share), n=f"{row['denominator']:,.0f}", rpo=rpo)
+    total = float(row["denominator"])
+    few = _few(share, total)
+    said = _SAID[kpi].format(share=few or amount(share), n=f"{total:,.0f}", rpo=rpo)
     if control is not None:
         said += f" (limit {limit_of(control, turned=kpi in _TURNED)})"
-    return f"{said}{_change(row, before)}."
+    return f"{said}." if few else f"{said}{_change(row, before)}."
+
+
+def _few(share: float, total: float) -> str:
+    """Say how few it is, where that is all that may be said; else nothing."""
+    if privacy.mode() != "counts" or not privacy.is_few(share * total, total):
+        return ""
+    rest = "" if privacy.is_few(share * total) else "all but "
+    return f"{rest}fewer than {privacy.FEW}"
 
 
 def _of_control(control: Mapping[Any, Any]) -> str:
@@ -125,7 +137,9 @@ def _of_control(control: Mapping[Any, Any]) -> str:
     if name not in _SAID_OF_CONTROLS:
         return f"in the window of the check, {sentence(control)}"
     is_turned = name in _TURNED
-    share = amount(1 - control["observed"] if is_turned else control["observed"], control["unit"])
+    observed = 1 - control["observed"] if is_turned else control["observed"]
+    few = "" if pd.isna(control["n"]) else _few(observed, control["n"])
+    share = few or amount(observed, control["unit"])
     n = "" if pd.isna(control["n"]) else f"{control['n']:,}"
     said = _SAID_OF_CONTROLS[name].format(share=share, n=n)
     return f"{said} (limit {limit_of(control, turned=is_turned)})"

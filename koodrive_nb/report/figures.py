@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from koodrive_nb.report.tables import is_few
+from koodrive_nb.privacy import is_few
 from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:

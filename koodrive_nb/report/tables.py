@@ -11,9 +11,8 @@ from koodrive_nb import privacy
 from koodrive_nb.errors import InvalidParameterError
 
 MIME = "application/vnd.koodrive-nb.tables+json"
-FEW = 5
 _COUNTS = {"n", "numerator", "denominator", "excluded"}
-_OF_THEM = ("value", "lo", "hi", "previous", "change_pp")
+_OF_THEM = ("value", "lo", "hi", "previous", "change_pp", "share")
 _WHOM = {"user_id", "device_id", "machine_code", "device_label", "device_name", "record_id"}
 _SAFE_INTEGER = 2**53
 
@@ -49,18 +48,15 @@ class Numbers:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         is_masked = privacy.mode() == "counts"
-        told = {
-            name: _rows(table, is_masked=is_masked)
-            for name, table in self._tables.items()
-            if not (is_masked and _WHOM & {*map(str, table.columns)})
-        }
-        left_out = [name for name in self._tables if name not in told]
+        told = {name: _rows(table, is_masked=is_masked) for name, table in self._tables.items()}
+        left_out = [name for name, rows in told.items() if is_masked and any(map(_is_whose, rows))]
+        told = {name: rows for name, rows in told.items() if name not in left_out}
         return {MIME: {"tables": told, "left_out": left_out}, "text/plain": repr(self)}
 
 
-def is_few(count: float) -> bool:
-    """Tell whether a count is so small that it may point at somebody."""
-    return 0 < count < FEW
+def _is_whose(row: dict[str, Any]) -> bool:
+    texts = (value for value in row.values() if isinstance(value, str))
+    return bool(_WHOM & row.keys()) or any(map(privacy.PSEUDONYM.search, texts))
 
 
 def _rows(table: pd.DataFrame, *, is_masked: bool) -> list[dict[str, Any]]:
@@ -79,12 +75,23 @@ def _rows(table: pd.DataFrame, *, is_masked: bool) -> list[dict[str, Any]]:
 
 def _masked(row: dict[str, Any], whole: set[str]) -> dict[str, Any]:
     hidden = {
-        name for name in whole if isinstance(row[name], int | float) and is_few(float(row[name]))
+        name for name in whole if isinstance(row[name], int | float) and privacy.is_few(row[name])
     }
-    told = {name: f"<{FEW}" if name in hidden else value for name, value in row.items()}
-    if "numerator" in hidden:
+    told = {name: f"<{privacy.FEW}" if name in hidden else value for name, value in row.items()}
+    is_of_few = {"n", "numerator"} & hidden
+    if not is_of_few and _is_few(row.get("numerator"), row.get("denominator")):
+        told["numerator"], is_of_few = None, {"numerator"}
+    if is_of_few:
         told |= {name: None for name in _OF_THEM if name in told}
+    # The n of a control is what its share is of.
+    observed, n = row.get("observed"), row.get("n")
+    if row.get("unit") == "share" and observed and n and _is_few(observed * n, n):
+        told["observed"] = None
     return told
+
+
+def _is_few(count: Any, total: Any) -> bool:
+    return None not in (count, total) and privacy.is_few(float(count), float(total))
 
 
 def _plain(value: Any) -> Any:

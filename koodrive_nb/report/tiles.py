@@ -10,7 +10,6 @@ import pandas as pd
 from koodrive_nb import privacy
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.report.past import history
-from koodrive_nb.report.tables import FEW, is_few
 from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:
@@ -86,7 +85,10 @@ class Tiles:
         kpi = str(row["kpi"])
         title = _TITLES.get(kpi, one_line(kpi, 40))
         if _is_hidden(row):
-            value, counts = f"under {FEW}", f"fewer than {FEW} of {_count(row['denominator'])}"
+            few = f"fewer than {privacy.FEW}"
+            is_most = not privacy.is_few(row["numerator"])
+            value = f"all but {few}" if is_most else f"under {privacy.FEW}"
+            counts = f"{'all but ' * is_most}{few} of {_count(row['denominator'])}"
         else:
             value, counts = _percent(row["value"]), _counts(row, kpi)
         head = (title, value) if is_apart else (f"{title}: {value}",)
@@ -105,8 +107,9 @@ class Tiles:
 
 
 def _is_hidden(row: dict[str, Any]) -> bool:
-    is_counted = pd.notna(row["numerator"])
-    return privacy.mode() == "counts" and is_counted and is_few(float(row["numerator"]))
+    if privacy.mode() != "counts" or pd.isna(row["numerator"]):
+        return False
+    return privacy.is_few(float(row["numerator"]), float(row["denominator"]))
 
 
 def _percent(share: Any) -> str:

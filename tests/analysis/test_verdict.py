@@ -120,6 +120,15 @@ def test_what_is_not_all_or_nothing_never_looks_so(table):
     assert any(line.startswith("More than 99.9 %") for line in lines)
 
 
+def test_where_only_counts_are_told_a_share_does_not_tell_of_few(table, monkeypatch):
+    few = table.assign(value=[0.99, *table["value"][1:]], denominator=288.0)
+    assert any("1 % of 288 devices have no backup" in line for line in kd.analysis.verdict(few))
+    monkeypatch.setenv("KOODRIVE_PRIVACY", "counts")
+    assert "Fewer than 5 of 288 devices have no backup from the last 7 d." in kd.analysis.verdict(
+        few
+    )
+
+
 def test_anything_else_is_refused(table):
     with pytest.raises(kd.InvalidParameterError, match="takes the table"):
         kd.analysis.verdict(["x"])

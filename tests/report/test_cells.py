@@ -56,6 +56,35 @@ def test_small_counts_are_not_on_a_tile_of_counts(monkeypatch):
     assert shown == "Protected now: under 5; fewer than 5 of 100"
 
 
+def test_what_few_lack_is_as_little_on_a_tile_as_what_few_are(monkeypatch):
+    monkeypatch.setenv("KOODRIVE_PRIVACY", "counts")
+    assert repr(tiles(numerator=98.0, value=0.98)) == (
+        "Protected now: all but fewer than 5; all but fewer than 5 of 100"
+    )
+    assert repr(tiles(numerator=0.0, value=0.0)).startswith("Protected now: 0.0 %; 0 of 100")
+
+
+def test_shares_in_the_numbers_do_not_tell_small_counts(monkeypatch):
+    monkeypatch.setenv("KOODRIVE_PRIVACY", "counts")
+    rows = [("share", 0.0104, 288), ("share", 0.99, 200), ("share", 0.5, 200), ("h", 3.0, None)]
+    told = kd.report.numbers(
+        controls=pd.DataFrame(rows, columns=["unit", "observed", "n"]),
+        headline=pd.DataFrame([ROW | {"numerator": 98.0}]),
+        rules=pd.DataFrame({"rule": ["odd"], "n": [2], "of": [100], "share": [0.02]}),
+        examples=pd.DataFrame({"rule": ["odd"], "ids": ["such as device-abcdefgh2345"]}),
+        indexed=pd.DataFrame(
+            {"n": [12]}, index=pd.Index(["1842862763295184641"], name="device_id")
+        ),
+    )._repr_mimebundle_()[tables.MIME]
+    assert [row["observed"] for row in told["tables"]["controls"]] == [None, None, 0.5, 3.0]
+    assert (told["tables"]["headline"][0]["numerator"], told["tables"]["headline"][0]["value"]) == (
+        None,
+        None,
+    )
+    assert told["tables"]["rules"] == [{"rule": "odd", "n": "<5", "of": 100, "share": None}]
+    assert told["left_out"] == ["examples", "indexed"]
+
+
 def test_the_course_is_of_the_same_definition(tmp_path, monkeypatch):
     earlier = [
         ROW | {"value": 0.2, "window_end": ROW["window_end"] - pd.Timedelta("14D")},
