@@ -37,7 +37,7 @@ PSEUDONYM = re.compile(r"(?:user|device|machine)-[a-z2-7]{12}")
 MODES = ("names", "pseudonyms", "counts")
 FEW = 5
 _CHARACTERS = 12
-_KEY = re.compile(r"[0-9a-fA-F]{64}")
+KEY = re.compile(r"[0-9a-fA-F]{64}")
 _KINDS = {"user_id": "user", "device_id": "device", "machine_code": "machine"}
 # What people and their clients write freely may name anybody.
 _FREE_TEXT = (
@@ -245,7 +245,7 @@ def _check_layout(frame: pd.DataFrame) -> None:
 def _secret(key: str | None) -> bytes:
     origin = "KOODRIVE_PRIVACY_KEY" if key is None else "key="
     found = os.environ.get("KOODRIVE_PRIVACY_KEY") if key is None else key
-    is_fit = isinstance(found, str) and _KEY.fullmatch(found) is not None
+    is_fit = isinstance(found, str) and KEY.fullmatch(found) is not None
     said = "is no key for pseudonyms" if found else "is not set, and pseudonyms are made with it"
     secret = bytes.fromhex(str(found)) if is_fit else b""
     # Tracebacks may show the variables of a frame.

@@ -46,13 +46,21 @@ def secret(file: str | os.PathLike[str] | None, *, create: bool) -> str:
     try:
         if create:
             _make(path)
-        return path.read_text(encoding="ascii").strip()
+        found = path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"The key for pseudonyms cannot be read from {path} "
             f"({getattr(error, 'strerror', None) or 'it is no text'}): pass key= (--key) with the "
             "file that the report was made with, or set KOODRIVE_PRIVACY_KEY."
         ) from None
+    if privacy.KEY.fullmatch(found):
+        return found
+    # A traceback may show it, and it may be another secret.
+    del found
+    raise ConfigurationError(
+        f"There is no key for pseudonyms in {path}: name the file that a report has made, or one "
+        "that is not there yet."
+    )
 
 
 def _of_user() -> Path:

@@ -222,6 +222,14 @@ def test_texts_are_read_by_the_type_of_the_default(notebook):
         parameters.inject(book, {"ids": object()})
 
 
+@pytest.mark.parametrize("text", ["", "another secret"])
+def test_a_file_that_is_no_key_is_refused_before_anything_runs(notebook, key, text):
+    key.write_text(text)
+    with pytest.raises(kd.ConfigurationError, match="There is no key for pseudonyms in") as caught:
+        kd.report.render(notebook("1"), output=key.with_name("a.html"), key=key)
+    assert "another" not in str(caught.value)
+
+
 def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(keys, "_of_user", lambda: tmp_path / "config" / "privacy.key")
     made = keys.secret(None, create=True)
