@@ -19,7 +19,7 @@ _NEEDED = {"kpi", "value", "lo", "hi", "numerator", "denominator", "previous", "
     *("comparable", "why_not")
 }
 _TITLES = {
-    "protected": "Protected now",
+    "protected": "Protected at the end",
     "protected_time": "Protected over the window",
     "settled": "Backups that completed",
     "never": "Never backed up",

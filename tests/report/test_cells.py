@@ -44,7 +44,7 @@ def test_a_tile_says_the_change_in_words(changed, said):
 
 
 def test_a_tile_has_value_counts_and_interval_and_is_escaped():
-    assert repr(tiles()).startswith("Protected now: 60.0 %; 60 of 100 (50.0 to 70.0 %); ")
+    assert repr(tiles()).startswith("Protected at the end: 60.0 %; 60 of 100 (50.0 to 70.0 %); ")
     html = tiles(comparable=False, why_not="<script>x</script>")._repr_html_()
     assert "<script>" not in html
     assert "60 of 100" in html
@@ -53,15 +53,15 @@ def test_a_tile_has_value_counts_and_interval_and_is_escaped():
 def test_small_counts_are_not_on_a_tile_of_counts(monkeypatch):
     monkeypatch.setenv("KOODRIVE_PRIVACY", "counts")
     shown = repr(tiles(numerator=3.0, value=0.03))
-    assert shown == "Protected now: under 5; fewer than 5 of 100"
+    assert shown == "Protected at the end: under 5; fewer than 5 of 100"
 
 
 def test_what_few_lack_is_as_little_on_a_tile_as_what_few_are(monkeypatch):
     monkeypatch.setenv("KOODRIVE_PRIVACY", "counts")
     assert repr(tiles(numerator=98.0, value=0.98)) == (
-        "Protected now: all but fewer than 5; all but fewer than 5 of 100"
+        "Protected at the end: all but fewer than 5; all but fewer than 5 of 100"
     )
-    assert repr(tiles(numerator=0.0, value=0.0)).startswith("Protected now: 0.0 %; 0 of 100")
+    assert repr(tiles(numerator=0.0, value=0.0)).startswith("Protected at the end: 0.0 %; 0 of 100")
 
 
 def test_shares_in_the_numbers_do_not_tell_small_counts(monkeypatch):
