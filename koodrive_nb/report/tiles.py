@@ -42,7 +42,8 @@ def tiles(headline: pd.DataFrame) -> Tiles:
 
     Takes the table of `kd.analysis.headline`. A change is an arrow and words, never a colour alone;
     where the two windows cannot be compared, the tile says why. The course comes from the report's
-    history, at most 8 windows. Where the privacy is counts, counts below 5 are not shown.
+    history, at most 8 windows, and what was published of this very one stands beside what is
+    computed today. Where the privacy is counts, counts below 5 are not shown.
 
     Raises:
         InvalidParameterError: It is no such table.
@@ -70,13 +71,16 @@ class Tiles:
         return f'<div style="{_GRID}">{"".join(map(self._tile, self._rows))}</div>'
 
     def _tile(self, row: dict[str, Any]) -> str:
-        title, value, counts, change, course = map(html.escape, self._words(row, is_apart=True))
+        title, value, counts, change, published, course = map(
+            html.escape, self._words(row, is_apart=True)
+        )
         small = "font-size:12px"
         lines = [
             f'<div style="{small};font-weight:600">{title}</div>',
             f'<div style="font-size:24px;font-weight:600">{value}</div>',
             f'<div style="{small}">{counts}</div>',
             f'<div style="{small}">{change}</div>',
+            f'<div style="{small}">{published}</div>' if published else "",
             f'<div style="font-size:15px" title="earlier windows">{course}</div>' if course else "",
         ]
         return f'<div style="{_TILE}">{"".join(lines)}</div>'
@@ -92,7 +96,7 @@ class Tiles:
         else:
             value, counts = _percent(row["value"]), _counts(row, kpi)
         head = (title, value) if is_apart else (f"{title}: {value}",)
-        return (*head, counts, _change(row, kpi), _sparkline(self._course(row)))
+        return (*head, counts, _change(row, kpi), _published(row), _sparkline(self._course(row)))
 
     def _course(self, row: dict[str, Any]) -> list[float]:
         if self._past is None or pd.isna(row["value"]) or _is_hidden(row):
@@ -142,6 +146,16 @@ def _change(row: dict[str, Any], kpi: str) -> str:
     is_better = (change > 0) != (kpi in _LESS_IS_BETTER)
     arrow, word = ("▲", "up") if change > 0 else ("▼", "down")
     return f"{arrow} {word} {abs(change):.1f} points, {'better' if is_better else 'worse'}"
+
+
+def _published(row: dict[str, Any]) -> str:
+    """Tell what was published of this very window, beside what is computed of it today."""
+    # Of counts, nobody knows how few a share was made of then.
+    if privacy.mode() == "counts" or pd.isna(row.get("published")):
+        return ""
+    return (
+        f"published: {_percent(row['published'])} on {pd.Timestamp(row['published_at']):%Y-%m-%d}"
+    )
 
 
 def _sparkline(values: Sequence[float]) -> str:

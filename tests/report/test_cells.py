@@ -50,6 +50,15 @@ def test_a_tile_has_value_counts_and_interval_and_is_escaped():
     assert "60 of 100" in html
 
 
+def test_what_was_published_of_a_window_stands_beside_what_is_computed_today(monkeypatch):
+    once = {"published": 0.58, "published_at": pd.Timestamp("2025-12-15T09:00Z")}
+    assert "; published: 58.0 % on 2025-12-15" in repr(tiles(**once))
+    assert "published: 58.0 % on 2025-12-15</div>" in tiles(**once)._repr_html_()
+    assert "published" not in repr(tiles(published=None, published_at=pd.NaT))
+    monkeypatch.setenv("KOODRIVE_PRIVACY", "counts")
+    assert "published" not in repr(tiles(**once))
+
+
 def test_small_counts_are_not_on_a_tile_of_counts(monkeypatch):
     monkeypatch.setenv("KOODRIVE_PRIVACY", "counts")
     shown = repr(tiles(numerator=3.0, value=0.03))
