@@ -267,7 +267,9 @@ def test_what_tables_say_of_devices_in_passing_is_dropped(records):
     [
         lambda frame: frame.set_index("device_id"),
         lambda frame: frame.set_index(["module", "device_name"]),
-        lambda frame: frame.pivot_table(index="module", columns="user_id", values="version"),
+        lambda frame: frame.pivot_table(
+            index="module", columns="user_id", values="version", observed=True
+        ),
         lambda frame: frame.groupby("module", observed=True).agg({"device_id": ["min"]}),
         lambda frame: frame[["device_id", "device_id"]],
     ],
