@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pandas as pd
 
+from koodrive_nb import replacing
 from koodrive_nb.analysis import arguments, publications
 from koodrive_nb.analysis import controls as observing
 from koodrive_nb.analysis.policy_files import CONTROLS, Control, Policy
@@ -191,15 +191,8 @@ def _write(target: str | PathLike[str], content: bytes) -> None:
         raise InvalidParameterError(
             f"to_junit() takes the path of a file, not {type(target).__name__}."
         ) from None
-    # A name that nobody can guess, lest a link wait there for what is written.
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        try:
-            with part.open("xb") as file:
-                file.write(content)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        replacing.replace({path: lambda file: file.write(content)})
     except OSError as error:
         raise InvalidParameterError(
             f"{path.name} cannot be written ({error.strerror}): pass the path of a file in a "

@@ -40,7 +40,7 @@ def refresh(paths: tuple[Path, ...], *, check: bool) -> None:
 
     failed = False
     for path in _each(paths):
-        name = _shown(path)
+        name = one_line(path, 500)
         try:
             notebook = notebook_checks.read(path.read_text(encoding="utf-8"))
             if notebook_checks.is_live(notebook):
@@ -67,7 +67,7 @@ def check(paths: tuple[Path, ...]) -> None:
 
     found = [(path, problem) for path in _each(paths) for problem in notebook_checks.problems(path)]
     for path, problem in found:
-        click.echo(f"{_shown(path)}: {one_line(problem, 200)}", err=True)
+        click.echo(f"{one_line(path, 500)}: {one_line(problem, 200)}", err=True)
     if found:
         raise SystemExit(1)
 
@@ -79,14 +79,6 @@ def _each(paths: tuple[Path, ...]) -> list[Path]:
     if not each:
         raise click.ClickException("There is no notebook in that folder.")
     return each
-
-
-def _shown(text: object) -> str:
-    """Keep what a terminal prints as it is, line by line: names of files may hold anything."""
-    lines = str(text).splitlines()
-    return "\n".join(
-        "".join(each if each.isprintable() else " " for each in line) for line in lines
-    )
 
 
 def _why(error: Exception) -> str:

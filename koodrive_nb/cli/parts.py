@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
+from koodrive_nb import replacing
 from koodrive_nb.columns import ORDERS, columns
 
 if TYPE_CHECKING:
@@ -122,9 +123,7 @@ class Parts:
         return sorted(self.folder.glob("*.parquet"))
 
     def _put(self, name: str, content: bytes | pa.Buffer) -> None:
-        unfinished = self.folder / f".{secrets.token_hex(8)}"
-        unfinished.write_bytes(content)
-        unfinished.replace(self.folder / name)
+        replacing.replace({self.folder / name: lambda file: file.write(content)})
 
 
 def _units_in(path: Path) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from koodrive_nb import settings
+from koodrive_nb import replacing, settings
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.export import values, workbook
 from koodrive_nb.export.facts import told
@@ -116,15 +115,8 @@ def target_of(path: object) -> Path:
 
 
 def _put(target: Path, write_to: Callable[[BinaryIO], None]) -> None:
-    """Write beside the target and then take its place, so that a failure leaves what was there."""
-    part = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        try:
-            with part.open("xb") as file:
-                write_to(file)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        replacing.replace({target: write_to})
     except OSError as error:
         raise InvalidParameterError(
             f"{target} cannot be written ({error.strerror or error}), and what was there is as it "

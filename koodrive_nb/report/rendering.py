@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import re
-import secrets as random
 import shutil
 import subprocess
 import tempfile
@@ -17,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from koodrive_nb import privacy as private
+from koodrive_nb import replacing
 from koodrive_nb.errors import ConfigurationError, InvalidParameterError, ReportError
 from koodrive_nb.report import figures, keys, past, switch, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import BinaryIO
 
     from nbformat import NotebookNode
 
@@ -281,19 +282,14 @@ def _printed(html: str, chromium: str) -> bytes:
 
 
 def _put(files: Mapping[Path, bytes]) -> None:
-    """Write all files beside their places, and only then put each in its place."""
-    parts = {path: path.with_name(f".{random.token_hex(8)}.part") for path in files}
     try:
-        try:
-            for path, content in files.items():
-                parts[path].write_bytes(content)
-            for path, part in parts.items():
-                part.replace(path)
-        finally:
-            for part in parts.values():
-                part.unlink(missing_ok=True)
+        replacing.replace({path: _writer(content) for path, content in files.items()})
     except OSError as error:
         raise InvalidParameterError(
             f"The report cannot be written ({error.strerror or error}): choose another folder, or "
             "close the program that has it open."
         ) from None
+
+
+def _writer(content: bytes) -> Callable[[BinaryIO], int]:
+    return lambda file: file.write(content)

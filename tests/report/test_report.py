@@ -270,14 +270,17 @@ def test_a_disk_that_is_full_leaves_both_files_as_they_were(tmp_path, monkeypatc
     paths = [tmp_path / "a.html", tmp_path / "a.json"]
     for path in paths:
         path.write_text("former")
-    write = rendering.Path.write_bytes
+    writer = rendering._writer
 
-    def full(self, content):
-        if content == b"new json":
-            raise OSError(28, "No space left on device")
-        write(self, content)
+    def full(content):
+        def write(file):
+            writer(content[:3])(file)
+            if content == b"new json":
+                raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(rendering.Path, "write_bytes", full)
+        return write
+
+    monkeypatch.setattr(rendering, "_writer", full)
     with pytest.raises(kd.InvalidParameterError, match="No space left"):
         rendering._put(dict(zip(paths, (b"new", b"new json"), strict=True)))
     assert [path.read_text() for path in paths] == ["former", "former"]
