@@ -7,8 +7,10 @@ it holds nothing of the machine or the account that produced it.
 from koodrive_nb.notebook_checks.comparison import differences
 from koodrive_nb.notebook_checks.execution import (
     CELL_TIMEOUT_S,
+    DRAWING,
     FAILURES,
     environment,
+    executor,
     refresh,
     sandboxed,
 )
@@ -17,9 +19,11 @@ from koodrive_nb.notebook_checks.reading import find, is_live, read
 
 __all__ = [
     "CELL_TIMEOUT_S",
+    "DRAWING",
     "FAILURES",
     "differences",
     "environment",
+    "executor",
     "find",
     "is_live",
     "leaks",

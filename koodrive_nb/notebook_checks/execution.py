@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 CELL_TIMEOUT_S = 60
 
+DRAWING = {
+    "PLOTLY_RENDERER": "plotly_mimetype",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "TQDM_DISABLE": "1",
+}
+"""The variables by which figures are drawn in one way, and nothing but results is shown."""
+
 FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError, *UNREADABLE)
 """What executing a stored file may come to."""
 
@@ -26,17 +33,28 @@ FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError, *UNREADABLE)
 def environment() -> dict[str, str]:
     """Give the environment that notebooks run in: no account, UTC, one way to draw figures."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KOODRIVE_")}
-    return kept | {
-        "PLOTLY_RENDERER": "plotly_mimetype",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        "TQDM_DISABLE": "1",
-        "TZ": "UTC",
-    }
+    return kept | DRAWING | {"TZ": "UTC"}
 
 
 def sandboxed() -> dict[str, str]:
     """Give that environment, with the sandbox in the place of an account for `kd.connect()`."""
     return environment() | {"KOODRIVE_ENDPOINT": "sandbox"}
+
+
+def executor(notebook: NotebookNode, path: Path, cell_timeout_s: int) -> NotebookClient:
+    """Give what executes every cell of a notebook, in its folder, in a fresh kernel."""
+    return NotebookClient(
+        notebook,
+        timeout=cell_timeout_s,
+        kernel_name="python3",
+        record_timing=False,
+        # A cell that is left out would keep its outputs, whatever they say.
+        skip_cells_with_tag="",
+        store_widget_state=False,
+        # A kernel warns that others on this machine could listen to it.
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        resources={"metadata": {"path": str(path.parent.resolve())}},
+    )
 
 
 def refresh(path: Path, *, store: bool = True) -> list[str]:
@@ -50,19 +68,7 @@ def refresh(path: Path, *, store: bool = True) -> list[str]:
     """
     stored = path.read_text(encoding="utf-8")
     notebook = read(stored)
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_TIMEOUT_S,
-        kernel_name="python3",
-        record_timing=False,
-        # A cell that is left out would keep its outputs, whatever they say.
-        skip_cells_with_tag="",
-        store_widget_state=False,
-        # A kernel warns that others on this machine could listen to it.
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],
-        resources={"metadata": {"path": str(path.parent)}},
-    )
-    client.execute(env=sandboxed())
+    executor(notebook, path, CELL_TIMEOUT_S).execute(env=sandboxed())
     _tidy(notebook)
     text = nbformat.writes(notebook, version=4) + "\n"
     if text == stored:

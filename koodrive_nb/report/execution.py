@@ -6,10 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import nbformat
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from koodrive_nb import progress
+from koodrive_nb import notebook_checks, progress
 from koodrive_nb.errors import ReportError
 from koodrive_nb.report import guard, probe
 from koodrive_nb.text import one_line
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from nbclient import NotebookClient
     from nbformat import NotebookNode
 
 CELL_TIMEOUT_S = 900
@@ -35,22 +35,12 @@ def execute(
     Raises:
         ReportError: A cell failed or took too long, or the kernel died.
     """
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_TIMEOUT_S,
-        kernel_name="python3",
-        record_timing=False,
-        store_widget_state=False,
-        # A kernel warns that others on this machine could listen to it.
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],
-        resources={"metadata": {"path": str(path.parent.resolve())}},
-    )
-    environment = os.environ | {
-        "PLOTLY_RENDERER": "plotly_mimetype",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        "TQDM_DISABLE": "1",
-        **variables,
-    }
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            # Made under another privacy, they would stay where a cell has no code.
+            cell.outputs = []
+    client = notebook_checks.executor(notebook, path, CELL_TIMEOUT_S)
+    environment = os.environ | notebook_checks.DRAWING | {**variables}
     done = 0
     total = len(notebook.cells)
     with (

@@ -260,6 +260,17 @@ def test_without_a_browser_a_pdf_is_refused_before_anything_runs(notebook, monke
         kd.report.render(notebook("1/0"), output=tmp_path / "report.html", pdf=True)
 
 
+def test_what_a_notebook_had_stored_is_not_in_its_report(notebook, key, tmp_path):
+    former = [nbformat.v4.new_output("stream", text="Omar's phone")]
+    cells = [
+        nbformat.v4.new_code_cell("1", metadata={"tags": ["skip-execution"]}, outputs=former),
+        nbformat.v4.new_code_cell("", outputs=former),
+    ]
+    output = tmp_path / "report.html"
+    kd.report.render(notebook(*cells), output=output, key=key)
+    assert "Omar" not in output.read_text()
+
+
 def test_a_report_too_large_for_mail_is_refused(notebook, tmp_path, monkeypatch):
     monkeypatch.setattr(rendering, "MAX_BYTES", 1000)
     with pytest.raises(kd.ReportError, match="show fewer rows"):
