@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from koodrive_nb import analysis, charts, export, fleet, forms, report, sandbox
+    from koodrive_nb import analysis, charts, export, fleet, forms, report, sandbox, snapshots
     from koodrive_nb.auth import AppAuth, TokenAuth
     from koodrive_nb.client import Client
     from koodrive_nb.columns import schema
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ReportError,
         ServerError,
         ServiceError,
+        SnapshotError,
         ThrottledError,
     )
     from koodrive_nb.streams import ledger
@@ -50,6 +51,7 @@ __all__ = [
     "ReportError",
     "ServerError",
     "ServiceError",
+    "SnapshotError",
     "ThrottledError",
     "TokenAuth",
     "analysis",
@@ -62,6 +64,7 @@ __all__ = [
     "report",
     "sandbox",
     "schema",
+    "snapshots",
 ]
 
 _HOMES = {
@@ -72,7 +75,16 @@ _HOMES = {
     "schema": "columns",
     "ledger": "streams",
 }
-_PACKAGES = {"analysis", "charts", "export", "fleet", "forms", "report", "sandbox"}
+_PACKAGES = {
+    "analysis",
+    "charts",
+    "export",
+    "fleet",
+    "forms",
+    "report",
+    "sandbox",
+    "snapshots",
+}
 
 
 def __getattr__(name: str) -> object:

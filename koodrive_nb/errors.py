@@ -12,7 +12,9 @@ KooDriveError
 ├── ProtocolError            an answer that breaks the contract
 ├── IncompleteError          part of a fetch failed: what came, what failed, and how to go on
 ├── PolicyError              a control of a policy failed
-└── ReportError              no report was written: a cell failed, or it held what nobody may see
+├── ReportError              no report was written: a cell failed, or it held what nobody may see
+└── SnapshotError            a snapshot cannot be written or read: another writer, a full disk, a
+                             missing or altered file, another version
 """
 
 from __future__ import annotations
@@ -54,6 +56,10 @@ class ProtocolError(KooDriveError):
 
 class ReportError(KooDriveError):
     """No report was written: a cell failed, or what came out must not leave this machine."""
+
+
+class SnapshotError(KooDriveError):
+    """A snapshot cannot be written or read; nothing was published, and nothing is lost."""
 
 
 class ServiceError(KooDriveError):

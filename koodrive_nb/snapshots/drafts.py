@@ -1,0 +1,251 @@
+"""What is being written: parts that are there whole or not at all, until one rename publishes them.
+
+A draft outlives whatever stops its writer, and the next one of the same question goes on with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from koodrive_nb import replacing, text
+from koodrive_nb.errors import SnapshotError
+from koodrive_nb.snapshots import layouts, manifests, publishing
+from koodrive_nb.snapshots.locations import reason
+from koodrive_nb.snapshots.manifests import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import pandas as pd
+
+    from koodrive_nb.snapshots.locations import Location
+
+_PART = re.compile(r"part-([0-9]{6,9})\.parquet")
+_SHORT = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A snapshot that is being written, in a local `folder`.
+
+    `facts` are those that it began with, as JSON has them, also where it goes on. The folder
+    `pieces` in it is the writer's own, and gone once the snapshot is published.
+    """
+
+    folder: Path
+    target: Location
+    question: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+    def parts(self) -> set[int]:
+        """Give the numbers of the parts that are whole."""
+        # The file of the users is the last to come.
+        found = [_PART.fullmatch(path.name) for path in (self.folder / "users").iterdir()]
+        return {int(match[1]) for match in found if match}
+
+    def add(self, number: int, frames: Mapping[str, pd.DataFrame]) -> None:
+        """Put a part into the draft, whole or not at all, in the place of one of that number.
+
+        `frames` are `records`, `devices` and `users`, each as the client has them.
+
+        Raises:
+            InvalidParameterError: A frame lacks columns, or values do not fit them.
+            SnapshotError: It cannot be written; the parts that are there are as they were.
+        """
+        mark = self._path("users", number)
+
+        def write_users(file: BinaryIO) -> None:
+            layouts.write(frames["users"], "users", file)
+            # From here until all files are in their places, the part is not whole.
+            mark.unlink(missing_ok=True)
+
+        writers = {
+            self._path(name, number): partial(layouts.write, frames[name], name)
+            for name in ("records", "devices")
+        }
+        with writing(self.target):
+            replacing.replace(writers | {mark: write_users})
+
+    def part(self, number: int) -> dict[str, pd.DataFrame]:
+        """Read a part back, with the types that the client gives.
+
+        Raises:
+            SnapshotError: There is none of that number, or a file is damaged.
+        """
+        frames = {}
+        for dataset in layouts.DATASETS:
+            path = self._path(dataset, number)
+            try:
+                table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
+            except (pa.ArrowException, OSError) as error:
+                raise SnapshotError(
+                    f"{dataset}/{path.name} of the draft in {self.target.shown} cannot be read "
+                    f"({reason(error)}): begin anew with restart=True."
+                ) from error
+            frames[dataset] = layouts.to_frame(table, dataset)
+        return frames
+
+    def publish(
+        self,
+        facts: Mapping[str, Any],
+        ledger: list[dict[str, Any]],
+    ) -> Snapshot:
+        """Make a snapshot of the draft, at once and for good.
+
+        `facts`, with those of the beginning: `began_at`, `ended_at`, `source`, `privacy`, and of a
+        sample `sampled_of` and `seed`. `ledger` has the lines of `kd.ledger`, summed or not.
+
+        Raises:
+            SnapshotError: It cannot be written; the draft is as it was.
+        """
+        with writing(self.target):
+            manifest = self._manifest({**self.facts, **facts}, ledger)
+            name = publishing.publish(self.folder, self.target, manifest)
+        return Snapshot(name, manifest)
+
+    def _manifest(self, facts: Mapping[str, Any], ledger: list[dict[str, Any]]) -> dict[str, Any]:
+        shutil.rmtree(self.folder / "pieces", ignore_errors=True)
+        parts = self.parts()
+        outcomes: dict[str, int] = dict.fromkeys(layouts.OUTCOMES, 0)
+        rows = dict.fromkeys(layouts.DATASETS, 0)
+        files = {}
+        for dataset in layouts.DATASETS:
+            for path in sorted((self.folder / dataset).iterdir()):
+                match = _PART.fullmatch(path.name)
+                if not match or int(match[1]) not in parts:
+                    # What a kill left half written.
+                    path.unlink()
+                    continue
+                n = pq.read_metadata(path).num_rows
+                rows[dataset] += n
+                files[f"{dataset}/{path.name}"] = {"bytes": path.stat().st_size, "rows": n}
+                if dataset == "users":
+                    column = pq.read_table(path, columns=["outcome"], partitioning=None)[0]
+                    for count in column.value_counts().to_pylist():
+                        outcomes[count["values"]] += count["counts"]
+        return manifests.made(
+            {
+                **facts,
+                "schema_version": manifests.VERSION,
+                "began_at": manifests.instant(facts["began_at"]),
+                "ended_at": manifests.instant(facts["ended_at"]),
+                "complete": outcomes["complete"] == rows["users"],
+                **rows,
+                "partial": outcomes["partial"],
+                "failed": outcomes["failed"],
+                "ledger": manifests.summed(ledger),
+                "files": files,
+                "question": dict(self.question),
+            }
+        )
+
+    def _path(self, dataset: str, number: int) -> Path:
+        return self.folder / dataset / f"part-{number:06}.parquet"
+
+
+@contextmanager
+def locked(folder: Path, target: Location) -> Iterator[None]:
+    """Be the only writer in a local folder, which is made where there is none.
+
+    The system lets go of the lock when the process ends, however it ends.
+
+    Raises:
+        SnapshotError: Another writer is at work, or nothing can be written there.
+    """
+    with writing(target):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        lock = filelock.FileLock(folder / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise SnapshotError(
+                f"Another sweep or write is at work in {target.shown}: let it end, or choose "
+                "another folder."
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def begin(
+    folder: Path,
+    target: Location,
+    question: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    *,
+    restart: bool,
+) -> Draft:
+    """Go on with the draft in a folder, or begin it.
+
+    Raises:
+        SnapshotError: There is a draft of another question, or one that cannot be read, and
+            `restart` does not discard it; or nothing can be written.
+    """
+    asked = json.loads(json.dumps(dict(question)))
+    about = folder / publishing.DRAFT
+    with writing(target):
+        # Killed before it had that, it has nothing else that is of use.
+        if folder.exists() and (restart or not about.exists()):
+            shutil.rmtree(folder)
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            for dataset in layouts.DATASETS:
+                (folder / dataset).mkdir(mode=0o700)
+            begun = {"schema_version": manifests.VERSION, "question": asked, "facts": dict(facts)}
+            publishing.put(about, begun)
+        content = about.read_bytes()
+    try:
+        found = manifests.plain(content, f"The draft in {target.shown}")
+    except SnapshotError as error:
+        raise SnapshotError(f"{error} restart=True discards the draft.") from None
+    kept, known = found.get("facts"), found.get("question")
+    if not isinstance(kept, dict) or known != asked:
+        raise SnapshotError(
+            f"{target.shown} has a draft of another question ({_differing(known, asked)}): finish "
+            "that one, choose another folder, or discard it with restart=True."
+        )
+    return Draft(folder, target, asked, kept)
+
+
+def _differing(known: object, asked: Mapping[str, Any]) -> str:
+    """Tell how another question differs, in its short plain values."""
+    found = known if isinstance(known, dict) else {}
+    names = [name for name in {**asked, **found} if found.get(name) != asked.get(name)]
+    each = []
+    for name in names:
+        there, here = (json.dumps(one.get(name)) for one in (found, asked))
+        is_short = max(len(there), len(here)) < _SHORT
+        each.append(f"{name} {there}, not {here}" if is_short else f"another {name}")
+    return text.one_line("; ".join(each), 300)
+
+
+@contextmanager
+def writing(target: Location) -> Iterator[None]:
+    """Say what cannot be written, and that nothing is lost.
+
+    Raises:
+        SnapshotError: In the place of what the system and pyarrow raise.
+    """
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise SnapshotError(
+            f"{target.shown} cannot be written ({reason(error)}). Nothing was published and "
+            "nothing is lost: make room or choose another folder, and do the same again."
+        ) from error

@@ -1,0 +1,159 @@
+"""How the datasets lie in Parquet files: plain tables of text, numbers and times in UTC.
+
+Categories are text there, so that every engine sees the same; pandas gets them back as `kd.schema`
+describes them. Pages carry checksums, which readers of this package verify.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from koodrive_nb.columns import ORDERS, STRING, Column, columns
+from koodrive_nb.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DATASETS = ("records", "devices", "users")
+OUTCOMES = ("complete", "partial", "failed")
+USERS = (
+    Column("user_id", "string", "The X-User-Id it was asked for"),
+    Column("outcome", "category", "How the user went", values=OUTCOMES),
+    Column("n_devices", "Int64", "Bound devices; missing where their listing failed"),
+    Column("n_records", "Int64", "Records; missing where their listing failed"),
+    Column("fetched_at", "time", "When the first of it came", unit="UTC"),
+    Column("error", "string", "What failed, if anything did"),
+)
+"""The columns of users; those of the list of users follow, as text."""
+
+# So that a reader who looks for one user reads little, and a large frame is never held twice.
+_ROWS_AT_A_TIME = 100_000
+_ARROW = {
+    "string": pa.string(),
+    "category": pa.string(),
+    "Int64": pa.int64(),
+    "float64": pa.float64(),
+    "time": pa.timestamp("ms", "UTC"),
+}
+
+
+def columns_of(dataset: str) -> tuple[Column, ...]:
+    """Give the columns of a dataset of snapshots.
+
+    Raises:
+        InvalidParameterError: Snapshots have no such dataset.
+    """
+    if dataset not in DATASETS:
+        raise InvalidParameterError(
+            f"Snapshots have no dataset {dataset!r}: choose one of {', '.join(DATASETS)}."
+        )
+    return USERS if dataset == "users" else columns(dataset)
+
+
+def schema_of(dataset: str, others: Sequence[str] = ()) -> pa.Schema:
+    """Give the columns of a dataset as they are stored, and of users those of their list."""
+    own = [(column.name, _ARROW[column.kind]) for column in columns_of(dataset)]
+    return pa.schema([*own, *((name, pa.string()) for name in others)])
+
+
+def others_of(users: pd.DataFrame) -> list[str]:
+    """Give the columns that users have from their list.
+
+    Raises:
+        InvalidParameterError: Two differ by no more than capitals, or one is `snapshot`.
+    """
+    own = [column.name for column in USERS]
+    others = [name for name in users.columns if name not in own]
+    # Engines of SQL take names that differ in capitals for the same.
+    taken = [str(name).casefold() for name in [*own, "snapshot", *others]]
+    twice = [name for name in others if taken.count(str(name).casefold()) > 1]
+    if twice or not all(isinstance(name, str) and name for name in others):
+        named = repr(twice[0]) if twice else "one without a name"
+        raise InvalidParameterError(
+            f"The list of users has a column, {named}, whose name is taken or empty: rename it."
+        )
+    return others
+
+
+def write(frame: pd.DataFrame, dataset: str, file: BinaryIO) -> None:
+    """Write rows to a Parquet file: users by their id, all else in its order within each user.
+
+    Raises:
+        InvalidParameterError: The frame lacks columns of the dataset, or values do not fit them.
+        OSError: The file cannot be written.
+    """
+    others = others_of(frame) if dataset == "users" else []
+    schema = schema_of(dataset, others)
+    missing = [name for name in schema.names if name not in frame.columns]
+    if missing or not frame.columns.is_unique:
+        raise InvalidParameterError(
+            f"The {dataset} of a snapshot need the columns of the client, each once: "
+            f"{', '.join(missing) or 'some come twice'}."
+        )
+    plain = frame[schema.names].reset_index(drop=True)
+    plain.attrs = {}
+    keys = ["user_id", *ORDERS.get(dataset, ())]
+    by = _table(plain, dataset, pa.schema([schema.field(name) for name in keys]))
+    order = pc.sort_indices(by, [(name, "ascending") for name in keys]).to_numpy()
+    with pq.ParquetWriter(
+        file, schema, compression="zstd", write_page_checksum=True, store_schema=False
+    ) as writer:
+        for start in range(0, len(plain), _ROWS_AT_A_TIME):
+            rows = plain.iloc[order[start : start + _ROWS_AT_A_TIME]]
+            writer.write_table(_table(rows, dataset, schema))
+
+
+def _table(rows: pd.DataFrame, dataset: str, schema: pa.Schema) -> pa.Table:
+    try:
+        arrays = [
+            _text(rows[field.name]).cast(field.type)
+            if field.type == pa.string()
+            else pa.Array.from_pandas(rows[field.name]).cast(field.type)
+            for field in schema
+        ]
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise InvalidParameterError(
+            f"Values of the {dataset} do not fit their columns ({type(error).__name__}): pass "
+            "frames as the client returned them."
+        ) from None
+    return pa.table(arrays, schema=schema)
+
+
+def _text(values: pd.Series[Any]) -> pa.ChunkedArray:
+    if not isinstance(values.dtype, pd.StringDtype | pd.CategoricalDtype):
+        # Half a surrogate pair, which no file can hold, is spelled out.
+        each = [
+            None if pd.isna(value) else str(value).encode("utf-8", "backslashreplace").decode()
+            for value in values.astype(object)
+        ]
+        return pa.chunked_array([pa.array(each, pa.large_string())])
+    return pa.chunked_array([pa.Array.from_pandas(values.astype(STRING).array)])
+
+
+def to_frame(table: pa.Table, dataset: str) -> pd.DataFrame:
+    """Give stored rows as pandas has them from the client, with exactly the same types.
+
+    Further columns are text. The table's columns are let go one by one.
+    """
+    kinds = {column.name: column for column in columns_of(dataset)}
+    series: dict[str, pd.Series[Any]] = {}
+    for name in table.column_names:
+        series[name] = _series(table[name], kinds.get(name))
+        table = table.drop_columns([name])
+    return pd.DataFrame(series, copy=False)
+
+
+def _series(values: pa.ChunkedArray, column: Column | None) -> pd.Series[Any]:
+    if column is None:
+        return pd.Series(values.to_pandas(types_mapper={pa.string(): STRING}.get))
+    if column.kind == "category":
+        names = pa.array(column.values, pa.string())
+        codes = pc.fill_null(pc.index_in(values, names), -1).cast(pa.int8())
+        return pd.Series(pd.Categorical.from_codes(codes.to_numpy(), dtype=column.dtype))
+    mapper = {pa.string(): STRING, pa.int64(): pd.Int64Dtype()}.get
+    return pd.Series(values.to_pandas(types_mapper=mapper)).astype(column.dtype)

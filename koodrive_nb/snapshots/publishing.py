@@ -1,0 +1,116 @@
+"""From a draft to a snapshot: by one rename, or, where folders cannot be moved, manifest last."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from koodrive_nb import replacing
+from koodrive_nb.snapshots import manifests
+from koodrive_nb.snapshots.locations import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from koodrive_nb.snapshots.locations import Location
+
+DRAFT = "draft.json"
+"""What a draft is of; it is left behind when the draft is published."""
+_UPLOAD = ".draft"
+
+
+def publish(draft: Path, target: Location, manifest: Mapping[str, Any]) -> str:
+    """Give a draft its name, and write its manifest; returns the name.
+
+    Raises:
+        OSError: It cannot be written, and the draft is there as before.
+        ArrowException: As above, on a filesystem of pyarrow.
+    """
+    put(draft / manifests.NAME, manifest)
+    began = str(manifest["began_at"])
+    name = _free(target, began.translate(str.maketrans("", "", "-:"))[:15] + "Z")
+    if target.folder is None:
+        _upload(draft, target, name, [*manifest["files"], manifests.NAME])
+        shutil.rmtree(draft)
+        return name
+    for folder in (draft, *(each for each in draft.iterdir() if each.is_dir())):
+        _sync(folder)
+    published = target.folder / f"{PREFIX}{name}"
+    draft.rename(published)
+    _sync(target.folder)
+    # Of no use any more, and of no harm to any reader.
+    (published / DRAFT).unlink(missing_ok=True)
+    return name
+
+
+def put(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON to a file, whole or not at all, and through to the disk.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+
+    def write(file: Any) -> None:
+        file.write(json.dumps(content, indent=1).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+    replacing.replace({path: write})
+
+
+def _sync(folder: Path) -> None:
+    # Only then do the names in it outlive a power cut.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _free(target: Location, first: str) -> str:
+    number = 1
+    while True:
+        name = first if number == 1 else f"{first}-{number}"
+        if _is_free(target, f"{PREFIX}{name}"):
+            return name
+        number += 1
+
+
+def _is_free(target: Location, folder: str) -> bool:
+    is_there = target.filesystem.get_file_info(target.path(folder)).type != pafs.FileType.NotFound
+    if is_there and target.folder is None and target.content(folder, manifests.NAME) is None:
+        # What an upload left that did not come to its end.
+        target.filesystem.delete_dir(target.path(folder))
+        return True
+    return not is_there
+
+
+def _upload(draft: Path, target: Location, name: str, files: list[str]) -> None:
+    system = target.filesystem
+    upload, published = target.path(_UPLOAD), target.path(f"{PREFIX}{name}")
+    if system.get_file_info(upload).type != pafs.FileType.NotFound:
+        system.delete_dir(upload)
+    _make_folders(system, upload)
+    for file in files:
+        pafs.copy_files(
+            (draft / file).as_posix(), f"{upload}/{file}", pafs.LocalFileSystem(), system
+        )
+    try:
+        system.move(upload, published)
+    except (OSError, pa.ArrowException, NotImplementedError):
+        # Object stores have no folders to move. Ours is the last file, so readers wait for it.
+        _make_folders(system, published)
+        for file in files:
+            system.move(f"{upload}/{file}", f"{published}/{file}")
+        system.delete_dir(upload)
+
+
+def _make_folders(system: pafs.FileSystem, root: str) -> None:
+    for dataset in ("records", "devices", "users"):
+        system.create_dir(f"{root}/{dataset}", recursive=True)
