@@ -26,7 +26,7 @@ from koodrive_nb.snapshots.locations import reason
 from koodrive_nb.snapshots.manifests import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -101,7 +101,9 @@ class Draft:
     def publish(
         self,
         facts: Mapping[str, Any],
-        ledger: list[dict[str, Any]],
+        ledger: Sequence[Mapping[str, Any]],
+        *,
+        name: str | None = None,
     ) -> Snapshot:
         """Make a snapshot of the draft, at once and for good.
 
@@ -109,14 +111,19 @@ class Draft:
         sample `sampled_of` and `seed`. `ledger` has the lines of `kd.ledger`, summed or not.
 
         Raises:
-            SnapshotError: It cannot be written; the draft is as it was.
+            SnapshotError: It cannot be written, or has no part; the draft is as it was.
+            InvalidParameterError: There is a snapshot of that `name`.
         """
+        if not self.parts():
+            raise SnapshotError(f"The draft in {self.target.shown} has no part to publish.")
         with writing(self.target):
             manifest = self._manifest({**self.facts, **facts}, ledger)
-            name = publishing.publish(self.folder, self.target, manifest)
-        return Snapshot(name, manifest)
+            given = publishing.publish(self.folder, self.target, manifest, name)
+        return Snapshot(given, manifest)
 
-    def _manifest(self, facts: Mapping[str, Any], ledger: list[dict[str, Any]]) -> dict[str, Any]:
+    def _manifest(
+        self, facts: Mapping[str, Any], ledger: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
         shutil.rmtree(self.folder / "pieces", ignore_errors=True)
         parts = self.parts()
         outcomes: dict[str, int] = dict.fromkeys(layouts.OUTCOMES, 0)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from koodrive_nb import replacing
+from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.snapshots import manifests
 from koodrive_nb.snapshots.locations import PREFIX
 
@@ -25,16 +27,20 @@ DRAFT = "draft.json"
 _UPLOAD = ".draft"
 
 
-def publish(draft: Path, target: Location, manifest: Mapping[str, Any]) -> str:
-    """Give a draft its name, and write its manifest; returns the name.
+def publish(
+    draft: Path, target: Location, manifest: Mapping[str, Any], wanted: str | None = None
+) -> str:
+    """Write the manifest of a draft and give it its name: the wanted one, or when it began.
 
     Raises:
+        InvalidParameterError: The wanted name is taken.
         OSError: It cannot be written, and the draft is there as before.
         ArrowException: As above, on a filesystem of pyarrow.
     """
     put(draft / manifests.NAME, manifest)
-    began = str(manifest["began_at"])
-    name = _free(target, began.translate(str.maketrans("", "", "-:"))[:15] + "Z")
+    name = wanted or _free(target, str(manifest["began_at"]))
+    if wanted and not _is_free(target, wanted):
+        raise InvalidParameterError(f"There is a snapshot {wanted} in {target.shown} already.")
     if target.folder is None:
         _upload(draft, target, name, [*manifest["files"], manifests.NAME])
         shutil.rmtree(draft)
@@ -73,22 +79,21 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _free(target: Location, first: str) -> str:
-    number = 1
-    while True:
-        name = first if number == 1 else f"{first}-{number}"
-        if _is_free(target, f"{PREFIX}{name}"):
-            return name
-        number += 1
+def _free(target: Location, began_at: str) -> str:
+    first = began_at.translate(str.maketrans("", "", "-:"))[:15] + "Z"
+    names = chain([first], (f"{first}-{number}" for number in count(2)))
+    return next(name for name in names if _is_free(target, name))
 
 
-def _is_free(target: Location, folder: str) -> bool:
-    is_there = target.filesystem.get_file_info(target.path(folder)).type != pafs.FileType.NotFound
-    if is_there and target.folder is None and target.content(folder, manifests.NAME) is None:
-        # What an upload left that did not come to its end.
-        target.filesystem.delete_dir(target.path(folder))
+def _is_free(target: Location, name: str) -> bool:
+    path = target.path(f"{PREFIX}{name}")
+    if target.filesystem.get_file_info(path).type == pafs.FileType.NotFound:
         return True
-    return not is_there
+    if target.folder is None and target.content(f"{PREFIX}{name}", manifests.NAME) is None:
+        # What an upload left that did not come to its end.
+        target.filesystem.delete_dir(path)
+        return True
+    return False
 
 
 def _upload(draft: Path, target: Location, name: str, files: list[str]) -> None:

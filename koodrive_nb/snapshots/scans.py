@@ -1,0 +1,99 @@
+"""Snapshots as frames of an engine, which reads the files itself, as far as it needs them."""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+import pyarrow.dataset as ds
+
+from koodrive_nb import privacy
+from koodrive_nb.errors import ConfigurationError, InvalidParameterError
+from koodrive_nb.snapshots import layouts, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from koodrive_nb.snapshots.locations import Location
+    from koodrive_nb.snapshots.manifests import Snapshot
+
+    Opener = Callable[[Location, list[str]], Any]
+
+ENGINES = ("duckdb", "polars", "spark")
+
+
+def frames(
+    place: Location, snapshots: Sequence[Snapshot], dataset: str, engine: str
+) -> list[nw.LazyFrame[Any]]:
+    """Give a dataset of each snapshot on an engine, none of it read yet.
+
+    Raises:
+        InvalidParameterError: There is no such engine or dataset.
+        ConfigurationError: The engine is not installed, or `KOODRIVE_PRIVACY` forbids names and the
+            snapshots have them.
+        SnapshotError: A file is missing, or has not the size that it was written with.
+    """
+    layouts.columns_of(dataset)
+    if engine not in ENGINES:
+        raise InvalidParameterError(
+            f"engine= takes one of {', '.join(ENGINES)}, not {engine!r}; read() gives pandas."
+        )
+    if privacy.mode() != "names" and any(each.manifest["privacy"] == "names" for each in snapshots):
+        raise ConfigurationError(
+            "KOODRIVE_PRIVACY forbids names, and these snapshots have them: use read(), which puts "
+            "pseudonyms in their place, or set KOODRIVE_PRIVACY=names."
+        )
+    open_files = _opener(engine)
+    found = []
+    for each in snapshots:
+        names = reading.files(place, each, dataset)
+        found.append(nw.from_native(open_files(place, names)).lazy())
+    return found
+
+
+def _opener(engine: str) -> Opener:
+    try:
+        module = importlib.import_module("pyspark.sql" if engine == "spark" else engine)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"engine={engine!r} needs {error.name}: pip install 'koodrive_nb[scale]'."
+        ) from None
+    if engine == "duckdb":
+        connection = module.connect()
+        connection.execute("SET TimeZone = 'UTC'")
+        return lambda place, names: _duckdb(connection, place, names)
+    if engine == "polars":
+        return lambda place, names: _polars(module, place, names)
+    session = module.SparkSession.getActiveSession() or (
+        module.SparkSession.builder.config("spark.sql.session.timeZone", "UTC").getOrCreate()
+    )
+    # Spark takes the names of folders for patterns.
+    return lambda place, names: session.read.parquet(
+        *(re.sub(r"([\[\]{}*?\\])", r"\\\1", _address(place, name)) for name in names)
+    )
+
+
+def _duckdb(connection: Any, place: Location, names: list[str]) -> Any:
+    if place.folder is None:
+        return connection.from_arrow(_dataset(place, names))
+    paths = [glob.escape(place.path(name)) for name in names]
+    return connection.read_parquet(paths, hive_partitioning=False)
+
+
+def _polars(module: Any, place: Location, names: list[str]) -> Any:
+    if place.folder is None:
+        return module.scan_pyarrow_dataset(_dataset(place, names))
+    paths = [place.path(name) for name in names]
+    return module.scan_parquet(paths, hive_partitioning=False, glob=False)
+
+
+def _dataset(place: Location, names: list[str]) -> ds.Dataset:
+    paths = [place.path(name) for name in names]
+    return ds.dataset(paths, format="parquet", filesystem=place.filesystem, partitioning=None)
+
+
+def _address(place: Location, name: str) -> str:
+    return f"{place.shown}/{name}" if place.folder is None else place.path(name)
