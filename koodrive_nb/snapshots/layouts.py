@@ -41,6 +41,9 @@ _ARROW = {
     "time": pa.timestamp("ms", "UTC"),
 }
 
+PANDAS = {pa.string(): STRING, pa.int64(): pd.Int64Dtype()}
+"""What text and whole numbers are in pandas."""
+
 
 def columns_of(dataset: str) -> tuple[Column, ...]:
     """Give the columns of a dataset of snapshots.
@@ -80,6 +83,22 @@ def others_of(users: pd.DataFrame) -> list[str]:
     return others
 
 
+def schema_for(frame: pd.DataFrame, dataset: str) -> pa.Schema:
+    """Give the columns that a frame is stored with.
+
+    Raises:
+        InvalidParameterError: It lacks columns of the dataset, or has one twice.
+    """
+    schema = schema_of(dataset, others_of(frame) if dataset == "users" else [])
+    missing = [name for name in schema.names if name not in frame.columns]
+    if missing or not frame.columns.is_unique:
+        raise InvalidParameterError(
+            f"The {dataset} of a snapshot need the columns of the client, each once: "
+            f"{'missing: ' + ', '.join(missing) if missing else 'some come twice'}."
+        )
+    return schema
+
+
 def write(frame: pd.DataFrame, dataset: str, file: BinaryIO) -> None:
     """Write rows to a Parquet file: users by their id, all else in its order within each user.
 
@@ -87,14 +106,7 @@ def write(frame: pd.DataFrame, dataset: str, file: BinaryIO) -> None:
         InvalidParameterError: The frame lacks columns of the dataset, or values do not fit them.
         OSError: The file cannot be written.
     """
-    others = others_of(frame) if dataset == "users" else []
-    schema = schema_of(dataset, others)
-    missing = [name for name in schema.names if name not in frame.columns]
-    if missing or not frame.columns.is_unique:
-        raise InvalidParameterError(
-            f"The {dataset} of a snapshot need the columns of the client, each once: "
-            f"{', '.join(missing) or 'some come twice'}."
-        )
+    schema = schema_for(frame, dataset)
     plain = frame[schema.names].reset_index(drop=True)
     plain.attrs = {}
     keys = ["user_id", *ORDERS.get(dataset, ())]
@@ -150,10 +162,9 @@ def to_frame(table: pa.Table, dataset: str) -> pd.DataFrame:
 
 def _series(values: pa.ChunkedArray, column: Column | None) -> pd.Series[Any]:
     if column is None:
-        return pd.Series(values.to_pandas(types_mapper={pa.string(): STRING}.get))
+        return pd.Series(values.to_pandas(types_mapper=PANDAS.get))
     if column.kind == "category":
         names = pa.array(column.values, pa.string())
         codes = pc.fill_null(pc.index_in(values, names), -1).cast(pa.int8())
         return pd.Series(pd.Categorical.from_codes(codes.to_numpy(), dtype=column.dtype))
-    mapper = {pa.string(): STRING, pa.int64(): pd.Int64Dtype()}.get
-    return pd.Series(values.to_pandas(types_mapper=mapper)).astype(column.dtype)
+    return pd.Series(values.to_pandas(types_mapper=PANDAS.get)).astype(column.dtype)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import narwhals as nw
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from koodrive_nb.columns import ORDERS
+from koodrive_nb.columns import ORDERS, STRING, TIME, columns
 from koodrive_nb.errors import SnapshotError
-from koodrive_nb.snapshots import layouts, manifests
+from koodrive_nb.snapshots import layouts, lives, manifests
 from koodrive_nb.snapshots.locations import PREFIX
 from koodrive_nb.snapshots.manifests import Snapshot
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from koodrive_nb.snapshots.locations import Location
+
+_COUNTS = ("users", "partial", "failed", "devices", "records", "sampled_of")
+_MODULE = next(column.dtype for column in columns("records") if column.name == "module")
 
 
 def published(place: Location, name: str) -> Snapshot | None:
@@ -31,6 +36,33 @@ def published(place: Location, name: str) -> Snapshot | None:
         return None
     where = f"{PREFIX}{name}/{manifests.NAME} in {place.shown}"
     return Snapshot(name, manifests.read(content, where))
+
+
+def listing(place: Location, names: Sequence[str]) -> pd.DataFrame:
+    """Give the table of `Snapshots.list`.
+
+    Raises:
+        SnapshotError: A manifest is damaged, or of another version.
+    """
+    found = [each for name in names if (each := published(place, name))]
+    facts = [each.manifest for each in found]
+    sizes = [sum(file["bytes"] for file in each["files"].values()) for each in facts]
+
+    def times(name: str) -> pd.Series[Any]:
+        read = pd.to_datetime([each[name] for each in facts], utc=True, format="ISO8601")
+        return pd.Series(read, dtype=TIME)
+
+    return pd.DataFrame(
+        {
+            "snapshot": pd.Series([each.name for each in found], dtype=STRING),
+            "began_at": times("began_at"),
+            "ended_at": times("ended_at"),
+            "source": pd.Series([each["source"] for each in facts], dtype=STRING),
+            "complete": pd.Series([each["complete"] for each in facts], dtype=bool),
+            **{name: pd.Series([each[name] for each in facts], dtype="Int64") for name in _COUNTS},
+            "bytes": pd.Series(sizes, dtype="Int64"),
+        }
+    )
 
 
 def files(place: Location, snapshot: Snapshot, dataset: str) -> list[str]:
@@ -82,6 +114,47 @@ def table(
             raise _damaged(place, path, "has other columns or rows than were written")
         pieces.append(piece)
     return pa.concat_tables(pieces)
+
+
+def history(place: Location, snapshots: Sequence[Snapshot]) -> pd.DataFrame:
+    """Give the lives of records, from files that are read column by column as they are needed.
+
+    Raises:
+        SnapshotError: A file is missing, cut or altered.
+    """
+    records, users = (
+        [nw.from_native(_plain(place, each, dataset, names)).lazy() for each in snapshots]
+        for dataset, names in (("records", lives.RECORDS), ("users", lives.USERS))
+    )
+    found: pd.DataFrame = lives.of_records(records, users).collect().to_native()
+    # Categories come as the text that they are stored as, which has a maximum.
+    found = found.astype({"module": _MODULE})
+    return found.sort_values(["user_id", "create_time", "record_id"], ignore_index=True)
+
+
+def looks(
+    place: Location, snapshots: Sequence[Snapshot], by: str
+) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Give the name, the records and the users of each snapshot, as far as they are counted.
+
+    Raises:
+        SnapshotError: A file is missing, cut or altered.
+    """
+    names = dict.fromkeys([*lives.KEYS, "status_code", by])
+    return [
+        (
+            each.name,
+            _plain(place, each, "records", [*names]),
+            _plain(place, each, "users", lives.USERS),
+        )
+        for each in snapshots
+    ]
+
+
+def _plain(place: Location, snapshot: Snapshot, dataset: str, names: Sequence[str]) -> pd.DataFrame:
+    rows = table(place, snapshot, dataset, names).select(list(names))
+    frame: pd.DataFrame = rows.to_pandas(types_mapper=layouts.PANDAS.get)
+    return frame
 
 
 def in_order(rows: pa.Table, dataset: str) -> pa.Table:

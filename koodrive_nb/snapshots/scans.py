@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 
 from koodrive_nb import privacy
 from koodrive_nb.errors import ConfigurationError, InvalidParameterError
-from koodrive_nb.snapshots import layouts, reading
+from koodrive_nb.snapshots import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,17 +26,16 @@ ENGINES = ("duckdb", "polars", "spark")
 
 
 def frames(
-    place: Location, snapshots: Sequence[Snapshot], dataset: str, engine: str
-) -> list[nw.LazyFrame[Any]]:
-    """Give a dataset of each snapshot on an engine, none of it read yet.
+    place: Location, snapshots: Sequence[Snapshot], engine: str, *datasets: str
+) -> list[list[nw.LazyFrame[Any]]]:
+    """Give datasets of each snapshot on one session of an engine, none of it read yet.
 
     Raises:
-        InvalidParameterError: There is no such engine or dataset.
+        InvalidParameterError: There is no such engine.
         ConfigurationError: The engine is not installed, or `KOODRIVE_PRIVACY` forbids names and the
             snapshots have them.
         SnapshotError: A file is missing, or has not the size that it was written with.
     """
-    layouts.columns_of(dataset)
     if engine not in ENGINES:
         raise InvalidParameterError(
             f"engine= takes one of {', '.join(ENGINES)}, not {engine!r}; read() gives pandas."
@@ -46,12 +45,14 @@ def frames(
             "KOODRIVE_PRIVACY forbids names, and these snapshots have them: use read(), which puts "
             "pseudonyms in their place, or set KOODRIVE_PRIVACY=names."
         )
-    open_files = _opener(engine)
-    found = []
-    for each in snapshots:
-        names = reading.files(place, each, dataset)
-        found.append(nw.from_native(open_files(place, names)).lazy())
-    return found
+    opened = _opener(engine)
+    return [
+        [
+            nw.from_native(opened(place, reading.files(place, each, dataset))).lazy()
+            for each in snapshots
+        ]
+        for dataset in datasets
+    ]
 
 
 def _opener(engine: str) -> Opener:

@@ -11,9 +11,9 @@ import narwhals as nw
 import pandas as pd
 
 from koodrive_nb import privacy, streams
-from koodrive_nb.columns import STRING, TIME
+from koodrive_nb.columns import STRING
 from koodrive_nb.errors import InvalidParameterError, SnapshotError
-from koodrive_nb.snapshots import drafts, layouts, reading, scans
+from koodrive_nb.snapshots import changes, drafts, fleets, layouts, lives, reading, scans
 from koodrive_nb.snapshots.locations import SNAPSHOT_NAME, Location
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from koodrive_nb.snapshots.manifests import Snapshot
 
     Dataset = Literal["records", "devices", "users"]
-
-_COUNTS = ("users", "partial", "failed", "devices", "records", "sampled_of")
 
 
 class Snapshots:
@@ -72,29 +70,7 @@ class Snapshots:
             SnapshotError: A manifest is damaged or of another version, or the folder cannot be
                 read.
         """
-        found = [each for name in self._names() if (each := reading.published(self._place, name))]
-        facts = [each.manifest for each in found]
-        sizes = [sum(file["bytes"] for file in each["files"].values()) for each in facts]
-        times = {
-            name: pd.Series(
-                pd.to_datetime([each[name] for each in facts], utc=True, format="ISO8601"),
-                dtype=TIME,
-            )
-            for name in ("began_at", "ended_at")
-        }
-        return pd.DataFrame(
-            {
-                "snapshot": pd.Series([each.name for each in found], dtype=STRING),
-                **times,
-                "source": pd.Series([each["source"] for each in facts], dtype=STRING),
-                "complete": pd.Series([each["complete"] for each in facts], dtype=bool),
-                **{
-                    name: pd.Series([each[name] for each in facts], dtype="Int64")
-                    for name in _COUNTS
-                },
-                "bytes": pd.Series(sizes, dtype="Int64"),
-            }
-        )
+        return reading.listing(self._place, self._names())
 
     def read(self, dataset: Dataset = "records", snapshot: str = "newest") -> pd.DataFrame:
         """Read a dataset into pandas, with the types and in the order of the client.
@@ -150,8 +126,9 @@ class Snapshots:
             ConfigurationError: The engine is not installed, or `KOODRIVE_PRIVACY` forbids names,
                 which the snapshots have.
         """
+        layouts.columns_of(dataset)
         chosen = self._chosen(snapshot)
-        frames = scans.frames(self._place, chosen, dataset, engine)
+        (frames,) = scans.frames(self._place, chosen, engine, dataset)
         if snapshot != "all":
             return frames[0].to_native()
         named = [
@@ -160,6 +137,60 @@ class Snapshots:
         ]
         # Of one list of users to the next, columns come and go.
         return nw.concat(named, how="diagonal").to_native()
+
+    def history(self, *, engine: Literal["pandas", "duckdb", "polars", "spark"] = "pandas") -> Any:
+        """Tell what became of each record over all snapshots, in a frame of the engine.
+
+        One row a record, by `user_id` and `record_id`: `module`, `device_id`, `create_time` and
+        `end_time` (where snapshots differ, the earliest creation, and else the greatest),
+        `first_seen` and `last_seen` (`fetched_at` of the first and last snapshot that has it), and
+        `snapshots`, how many have it. A change lies between two looks, after one and up to the
+        other: completion after `new_until` (last seen as new) and by `completed_by` (first seen as
+        completed); the mark after `to_be_deleted_after` and by `to_be_deleted_by`; deletion after
+        `disappeared_after` (last seen) and by `disappeared_by` (its user was seen whole next, and
+        without it). A missing begin: it was so when first seen, or at the latest then. A missing
+        end: not yet. A user who failed, came in part or was not asked makes nothing disappear, and
+        a record that came back never did, yet `snapshots` lacks those without it.
+
+        Rows are in no promised order, in pandas by `user_id`, `create_time`, `record_id`.
+
+        Source: interval censoring, as in Turnbull (1976), J. R. Stat. Soc. B 38, 290-295.
+
+        Raises:
+            InvalidParameterError: There is no such engine.
+            SnapshotError: There is no snapshot yet, or a file is missing, cut or altered.
+            ConfigurationError: The engine is not installed, or `KOODRIVE_PRIVACY` forbids names,
+                which the snapshots have (pandas gets pseudonyms), or is unfit.
+        """
+        chosen = self._chosen("all")
+        if engine != "pandas":
+            both = scans.frames(self._place, chosen, engine, "records", "users")
+            return lives.of_records(*both).to_native()
+        return privacy.protect(reading.history(self._place, chosen))
+
+    def changes(self, by: str = "module") -> pd.DataFrame:
+        """Count what changed from each snapshot to the next, by a column of the records.
+
+        One row for each pair of neighbours (`previous`, `snapshot`) and group: `n_users`, those
+        seen whole in both, whose records alone are counted: `created` (not there before; what came
+        and went in between was never seen), `completed` and `to_be_deleted` (not so before),
+        `disappeared`, `open` (new in the later one), and of those that disappeared, the median
+        hours from when they were first seen as to be deleted to when they were last seen
+        (`waited_at_least_h`), and from when they were last seen as not to be deleted to when they
+        were missed (`waited_at_most_h`; missing where more than half had the mark when first seen).
+
+        Raises:
+            InvalidParameterError: The records have no such column to count by.
+            SnapshotError: There is no snapshot yet, or a file is missing, cut or altered.
+            ConfigurationError: A setting of privacy is unfit.
+        """
+        if by not in {column.name for column in layouts.columns_of("records")} - {*lives.KEYS}:
+            raise InvalidParameterError(
+                f"by= takes a column of the records, such as 'module', not {by!r}."
+            )
+        chosen = self._chosen("all")
+        looks = reading.looks(self._place, chosen, by)
+        return privacy.protect(changes.counted(looks, reading.history(self._place, chosen), by))
 
     def write(self, fleet: Any, *, name: str | None = None) -> Snapshot:
         """Write a fleet that `kd.fleet.fetch` returned as a snapshot.
@@ -173,31 +204,18 @@ class Snapshots:
             SnapshotError: Another writer is at work, or it cannot be written; nothing is published.
             ConfigurationError: A setting of privacy is unfit.
         """
-        frames = _protected(fleet)
-        times = pd.concat([frame["fetched_at"] for frame in frames.values()]).dropna()
-        sources = {*frames["records"]["source"].dropna(), *frames["devices"]["source"].dropna()}
-        known = fleet.users.attrs.get(streams.ATTRS, {}).get("source")
-        if times.empty or len(sources | {known} - {None}) != 1:
-            raise InvalidParameterError(
-                "Of this fleet nobody knows when, or from which one service, it was fetched: pass "
-                "what kd.fleet.fetch() returned."
-            )
+        frames = fleets.frames(fleet)
+        facts = fleets.facts(frames)
         if name is not None and not SNAPSHOT_NAME.fullmatch(str(name)):
             raise InvalidParameterError(
                 f"name= takes an instant in UTC, such as '20251217T083000Z', not {name!r}."
             )
-        facts = {
-            "began_at": times.min().isoformat(),
-            "ended_at": times.max().isoformat(),
-            "source": sources.pop() if sources else known,
-            "privacy": privacy.mode(),
-        }
         folder = self._folder()
         with drafts.locked(folder, self._place):
             # Apart from the draft of a sweep, which may go on later.
             draft = drafts.begin(folder / ".writing", self._place, {}, facts, restart=True)
             draft.add(0, frames)
-            return draft.publish({}, _ledger(fleet), name=name)
+            return draft.publish({}, fleets.ledger(fleet), name=name)
 
     @contextmanager
     def _draft(
@@ -271,29 +289,3 @@ def _facts(chosen: Sequence[Snapshot]) -> dict[str, Any]:
     # Of snapshots together it is no more than said where it is the same for all.
     only = samples.pop() if len(samples) == 1 else None
     return facts if only is None else facts | {"sampled_of": only}
-
-
-def _protected(fleet: Any) -> dict[str, pd.DataFrame]:
-    given = {name: getattr(fleet, name, None) for name in layouts.DATASETS}
-    frames = {name: frame for name, frame in given.items() if isinstance(frame, pd.DataFrame)}
-    if len(frames) < len(given) or any("user_id" not in each for each in frames.values()):
-        raise InvalidParameterError(
-            f"write() takes a fleet, as kd.fleet.fetch() returns it, not {type(fleet).__name__}."
-        )
-    protected = {name: privacy.protect(frame) for name, frame in frames.items()}
-    users = frames["users"]
-    if users["user_id"].astype(str).str.fullmatch(privacy.PSEUDONYM).all():
-        # Whoever made them let errors tell no more.
-        protected["users"] = protected["users"].assign(error=users["error"])
-    return protected
-
-
-def _ledger(fleet: Any) -> Sequence[dict[Any, Any]]:
-    lines: Sequence[dict[Any, Any]] = []
-    for frame in (fleet.records, fleet.devices):
-        try:
-            lines = [*lines, *streams.ledger(frame).to_dict("records")]
-        except InvalidParameterError:
-            # Fetched in another process: how is not known any more.
-            continue
-    return lines
