@@ -102,6 +102,11 @@ def lazy(records: Any, needed: Iterable[str], kind: str = "records") -> nw.LazyF
             f"{type(records).__name__}: client.{kind}() gives one."
         ) from None
     schema = frame.collect_schema()
+    if "snapshot" in schema:
+        raise InvalidParameterError(
+            "The frame has a column snapshot, where one record comes once for each of them and "
+            "would count as often: choose one snapshot, and drop the column."
+        )
     needed = list(needed)
     missing = [name for name in needed if name not in schema]
     if missing:
