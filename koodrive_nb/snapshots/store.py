@@ -184,7 +184,8 @@ class Snapshots:
             SnapshotError: There is no snapshot yet, or a file is missing, cut or altered.
             ConfigurationError: A setting of privacy is unfit.
         """
-        if by not in {column.name for column in layouts.columns_of("records")} - {*lives.KEYS}:
+        known = [column.name for column in layouts.columns_of("records")]
+        if by not in known or by in lives.KEYS:
             raise InvalidParameterError(
                 f"by= takes a column of the records, such as 'module', not {by!r}."
             )

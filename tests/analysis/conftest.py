@@ -1,15 +1,12 @@
 """Records made to measure, and every engine that the analysis runs on."""
 
 import itertools
-import os
 import random
-import shutil
 
 import duckdb
 import pandas as pd
 import polars as pl
 import pytest
-from pyspark.sql import SparkSession
 
 from koodrive_nb import columns
 
@@ -24,34 +21,17 @@ def _duckdb(frame, zone="UTC"):
 
 
 @pytest.fixture(scope="session")
-def to_spark(tmp_path_factory):
-    """Move pandas frames to a real Spark, with two workers in this machine's memory."""
-    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
-        reason = "Spark needs a Java runtime, and none is installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("spark")
+def to_spark(spark, tmp_path_factory):
+    """Move pandas frames to Spark."""
+    folder = tmp_path_factory.mktemp("frames")
     numbers = itertools.count()
-    session = (
-        SparkSession.builder.master("local[2]")
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.shuffle.partitions", "2")
-        .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
-        .config("spark.ui.enabled", "false")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.host", "127.0.0.1")
-        .getOrCreate()
-    )
-    session.sparkContext.setLogLevel("OFF")
 
     def move(frame):
         path = folder / f"{next(numbers)}.parquet"
         frame.to_parquet(path, index=False)
-        return session.read.parquet(str(path))
+        return spark.read.parquet(str(path))
 
-    yield move
-    session.stop()
+    return move
 
 
 _ENGINES = {

@@ -1,6 +1,5 @@
 """What is written is there whole or not at all, whatever stops its writer."""
 
-
 import pandas as pd
 import pytest
 

@@ -1,0 +1,105 @@
+"""What became of each record, on every engine alike, and what changed from snapshot to snapshot."""
+
+import narwhals as nw
+import pandas as pd
+import pytest
+
+import koodrive_nb as kd
+
+NOW = pd.Timestamp("2025-12-17T08:30Z")
+NEW, COMPLETED, DELETING, UNKNOWN = 0, 1, 2, 3
+# By snapshot: of each user the records with their status.
+STEPS = [
+    {"42": {"1": NEW, "2": COMPLETED, "3": DELETING, "5": NEW}, "43": {"1": COMPLETED}},
+    {"42": {"1": COMPLETED, "2": COMPLETED, "5": UNKNOWN}, "43": "failed"},
+    {"42": {"1": DELETING, "2": DELETING, "4": NEW, "5": NEW}},
+    {"42": {"4": COMPLETED, "5": COMPLETED, ":partial": True}, "43": {}},
+    {"42": {"3": COMPLETED, "4": NEW, "5": COMPLETED}, "43": {}},
+]
+# Days after the first snapshot: first_seen, last_seen, snapshots, then the bounds of each change.
+LIVES = {
+    ("42", "1"): (0, 2, 3, 0, 1, 1, 2, 2, 4),
+    ("42", "2"): (0, 2, 3, None, 0, 1, 2, 2, 4),
+    ("42", "3"): (0, 4, 2, None, 4, None, 0, None, None),
+    ("42", "4"): (2, 4, 3, 2, 3, None, None, None, None),
+    ("42", "5"): (0, 4, 5, 2, 3, None, None, None, None),
+    ("43", "1"): (0, 0, 1, None, 0, None, None, 0, 3),
+}
+
+
+@pytest.fixture(scope="module")
+def snapshots(build, tmp_path_factory):
+    store = kd.snapshots.Snapshots(tmp_path_factory.mktemp("lives"))
+    for day, step in enumerate(STEPS):
+        store.write(build(step, NOW + pd.Timedelta(days=day)))
+    return store
+
+
+def in_days(lives):
+    told = {}
+    times = [name for name in lives.columns if name.endswith(("_seen", "_until", "_by", "_after"))]
+    for row in lives.to_dict("records"):
+        days = [None if pd.isna(row[name]) else (row[name] - NOW).days for name in times]
+        told[row["user_id"], row["record_id"]] = (*days[:2], row["snapshots"], *days[2:])
+    return told
+
+
+def test_each_record_has_its_life_and_nothing_is_gone_of_whom_nobody_looked_at(snapshots):
+    lives = snapshots.history()
+    assert in_days(lives) == LIVES
+    assert [*lives["record_id"]] == ["1", "2", "3", "4", "5", "1"]
+    kinds = kd.schema("records").set_index("column")["dtype"]
+    for name in ("user_id", "record_id", "module", "device_id", "create_time", "end_time"):
+        assert str(lives[name].dtype) == kinds[name]
+
+
+@pytest.mark.parametrize(
+    "engine", ["duckdb", "polars", pytest.param("spark", marks=pytest.mark.spark)]
+)
+def test_lives_are_the_same_on_every_engine(snapshots, engine, request):
+    if engine == "spark":
+        request.getfixturevalue("spark")
+    found = nw.from_native(snapshots.history(engine=engine)).lazy().collect("pyarrow").to_native()
+    lives = found.to_pandas().sort_values(["user_id", "create_time", "record_id"])
+    wanted = snapshots.history()
+    assert [*lives.columns] == [*wanted.columns]
+    # Spark has the types of its own for whole numbers and times, and means the same.
+    pd.testing.assert_frame_equal(
+        lives.reset_index(drop=True).astype(wanted.dtypes), wanted, check_dtype=False
+    )
+
+
+def test_changes_are_counted_among_users_seen_whole_in_both(snapshots):
+    changes = snapshots.changes()
+    names = [*snapshots.list()["snapshot"]]
+    assert [*changes["previous"]] == names[:2]
+    assert [*changes["snapshot"]] == names[1:3]
+    counts = ["n_users", "created", "completed", "to_be_deleted", "disappeared", "open"]
+    assert changes[counts].to_numpy().tolist() == [[1, 0, 1, 0, 1, 0], [1, 1, 0, 2, 0, 2]]
+
+
+def test_the_wait_for_deletion_is_known_up_to_an_interval(build, tmp_path):
+    store = kd.snapshots.Snapshots(tmp_path)
+    steps = [{"1": COMPLETED}, {"1": DELETING, "2": DELETING}, {"1": DELETING}, {}]
+    for day, records in enumerate(steps):
+        store.write(build({"42": records}, NOW + pd.Timedelta(days=day)))
+    changes = store.changes("device_id").set_index("snapshot")
+    assert [*changes["device_id"]] == ["942"] * 3
+    assert changes["disappeared"].tolist() == [0, 1, 1]
+    # The second had its mark when it was first seen; the first lost it in three days at most.
+    assert changes["waited_at_least_h"].tolist()[1:] == [0, 24]
+    assert changes["waited_at_most_h"].isna().tolist() == [True, True, False]
+    assert changes["waited_at_most_h"].iloc[2] == 72
+
+
+def test_one_snapshot_has_changed_in_nothing(build, tmp_path):
+    store = kd.snapshots.Snapshots(tmp_path)
+    store.write(build({"42": {"1": NEW}}))
+    assert len(store.changes()) == 0
+    assert "disappeared" in store.changes()
+
+
+@pytest.mark.parametrize("by", ["record_id", "plan", None, ["module"]])
+def test_changes_are_counted_by_a_column_of_the_records(snapshots, by):
+    with pytest.raises(kd.InvalidParameterError, match="takes a column of the records"):
+        snapshots.changes(by)
