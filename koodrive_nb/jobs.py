@@ -16,14 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from koodrive_nb import decode, envelope, privacy, progress, workers
-from koodrive_nb.errors import (
-    AuthenticationError,
-    ConfigurationError,
-    KooDriveError,
-    NotFoundError,
-    ProtocolError,
-    ServiceError,
-)
+from koodrive_nb.errors import AuthenticationError, KooDriveError, ProtocolError, ServiceError
+from koodrive_nb.streaks import Streak
 from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:
@@ -41,9 +35,6 @@ _MOST_PAGES = 100_000
 _MOST_EMPTY_PAGES = 1_000
 _LONGEST_CURSOR = 1_000
 _ERROR_CHARACTERS = 500
-_UNAUTHORIZED = 401
-# Lists of users are old now and then, so some in a row may well be gone.
-_MOST_REFUSED = 50
 
 
 class _Named(msgspec.Struct):
@@ -75,7 +66,8 @@ class Job:
     """One listing, or one single answer: what to ask, and what came so far.
 
     `what` names it in messages. With `only_if_any` it ends at the first row. `expected` are values
-    that every row must have where it has any.
+    that every row must have where it has any. With `is_read_later` rows stay the text that came,
+    for whoever asked to read them together with others.
     """
 
     stream: Stream
@@ -86,6 +78,7 @@ class Job:
     expected: dict[str, str] = field(default_factory=dict)
     max_pages: int | None = None
     only_if_any: bool = False
+    is_read_later: bool = False
     tables: list[pa.Table] = field(default_factory=list)
     waiting: list[bytes] = field(default_factory=list)
     cursors: set[str] = field(default_factory=set)
@@ -121,8 +114,20 @@ class Job:
                     gone_on_at = 0
         finally:
             # One thing is decoded by whoever asked for it, together with others.
-            if self.record_id is None:
-                self._decode()
+            if self.record_id is None and not self.is_read_later:
+                self.read()
+
+    def attempt(self, service: Service, stop: threading.Event) -> KooDriveError | None:
+        """Run, and note the error that it failed with, if it did, telling no more than may be."""
+        try:
+            self.run(service, stop)
+        except KooDriveError as error:
+            # Its frames would keep whole answers in memory.
+            device_id = self.parameters.get("deviceId") or self.stream.given.get("device_id")
+            self.error = privacy.without_names(
+                error.with_traceback(None), user=self.stream.user_id, device=device_id
+            )
+        return self.error
 
     def _begin_again(self) -> None:
         self.stream.begin_again()
@@ -164,7 +169,7 @@ class Job:
         else:
             self._follow(cursor, has_rows=bool(answer.rows))
         if len(self.waiting) >= _CHUNK_ROWS:
-            self._decode()
+            self.read()
 
     def _follow(self, cursor: str, *, has_rows: bool) -> None:
         stream = self.stream
@@ -209,7 +214,12 @@ class Job:
                 "service."
             )
 
-    def _decode(self) -> None:
+    def read(self) -> None:
+        """Read the rows that are still text.
+
+        Raises:
+            ProtocolError: Some are not what was asked for.
+        """
         if not self.waiting:
             return
         table = decode.read_rows(self.waiting, self.stream)
@@ -249,41 +259,19 @@ class Job:
 def run_all(jobs: Sequence[Job], service: Service, stop: threading.Event, what: str) -> None:
     """Run the jobs that are not done, several at once; what fails is noted on its job.
 
-    Refused credentials end it for all, as do many failures in a row that outlasted their retries:
-    the rest would fail likewise, each after all of its own. Where several users are asked for, a
-    refusal may be of one of them: only many users in a row tell that it is about the credentials.
+    A failure that concerns all ends it, see `Streak`.
     """
     # Those that failed before come last, lest they end it again for the others.
     left = sorted((job for job in jobs if not job.is_done), key=lambda job: job.error is not None)
     has_users = len({job.stream.user_id for job in left}) > 1
-    in_a_row = 0
-    refused: set[str] = set()
+    streak = Streak(service.max_workers, has_users=has_users)
     done: list[Job] = []
 
-    def concerns_all(error: KooDriveError) -> bool:
-        if isinstance(error, AuthenticationError):
-            return len(refused) > _MOST_REFUSED if has_users else error.status == _UNAUTHORIZED
-        return isinstance(error, ConfigurationError) or in_a_row > service.max_workers
-
     def work(job: Job) -> None:
-        nonlocal in_a_row
-        try:
-            job.run(service, stop)
-        except KooDriveError as error:
-            # Its frames would keep whole answers in memory.
-            device_id = job.parameters.get("deviceId") or job.stream.given.get("device_id")
-            job.error = privacy.without_names(
-                error.with_traceback(None), user=job.stream.user_id, device=device_id
-            )
-            if isinstance(error, AuthenticationError):
-                refused.add(job.stream.user_id)
-            # What is refused for good is refused at once, so that it costs little to go on.
-            in_a_row = 0 if isinstance(error, NotFoundError) else in_a_row + error.retryable
-            if concerns_all(error):
-                stop.set()
-        else:
-            in_a_row = 0
-            refused.clear()
+        error = job.attempt(service, stop)
+        if streak.ends_with(error, job.stream.user_id):
+            stop.set()
+        if error is None:
             done.append(job)
 
     many = len(left) > service.max_workers

@@ -7,16 +7,17 @@ see `stop` after the request that they are in, and nobody waits for them.
 
 from __future__ import annotations
 
+import operator
 import queue
 import threading
-from collections import deque
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _Job = TypeVar("_Job")
 _TICK_S = 0.1
+_NONE: Any = object()
 
 
 def run(
@@ -29,19 +30,21 @@ def run(
 ) -> None:
     """Do the work of each job, in the order given, until all are done or `stop` is set.
 
-    `tick` is called in the calling thread, about every tenth of a second. What `work` raises stops
-    the others and is raised here.
+    Jobs are taken from an iterator as workers come free, by one worker at a time. `tick` is called
+    in the calling thread, about every tenth of a second. What `work` raises stops the others and is
+    raised here.
     """
-    waiting = deque(jobs)
+    waiting = iter(jobs)
+    taking = threading.Lock()
     ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def take() -> None:
         try:
-            while waiting and not stop.is_set():
-                try:
-                    job = waiting.popleft()
-                except IndexError:
-                    break  # Another worker was faster.
+            while not stop.is_set():
+                with taking:
+                    job = next(waiting, _NONE)
+                if job is _NONE:
+                    break
                 work(job)
         except BaseException as error:  # noqa: BLE001 -- it is raised in the calling thread
             stop.set()
@@ -49,7 +52,7 @@ def run(
         else:
             ended.put(None)
 
-    running = min(max_workers, len(waiting))
+    running = min(max_workers, operator.length_hint(jobs, max_workers))
     try:
         for number in range(running):
             threading.Thread(target=take, name=f"koodrive-{number}", daemon=True).start()
