@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from koodrive_nb import decode, device_labels, settings
+from koodrive_nb import decode, device_labels
 from koodrive_nb.client import Client
 from koodrive_nb.columns import MODULES, STRING, TIME, categories
 from koodrive_nb.device_labels import DeviceLabels
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.fetching import Fetch, brought, told
+from koodrive_nb.fleet import users
 from koodrive_nb.streams import ATTRS, Stream, keep
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def fetch(
         raise InvalidParameterError(
             "fetch() takes a client first, as in kd.fleet.fetch(kd.connect(), user_ids)."
         )
-    asked = _asked(client, _listed(user_ids), errors)
+    asked = _asked(client, users.listed(user_ids, "fetch"), errors)
     return asked.begin(client._service)  # noqa: SLF001 -- not for users, but for this
 
 
@@ -110,8 +111,8 @@ class _FleetFetch(Fetch[Fleet]):
     def each(self, whole: Fleet, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Fleet:
         """Change the three frames."""
         # What went wrong is told as frames may tell it from the start.
-        users = change(whole.users).assign(error=whole.users["error"])
-        return Fleet(change(whole.records), change(whole.devices), users)
+        table = change(whole.users).assign(error=whole.users["error"])
+        return Fleet(change(whole.records), change(whole.devices), table)
 
     def size(self, whole: Fleet) -> str:
         """Tell the records and devices."""
@@ -143,22 +144,23 @@ class _FleetFetch(Fetch[Fleet]):
         ]
         found = pd.DataFrame(rows, columns=list(_TYPES)).astype(_TYPES)
         others = self.listed.drop(columns=[*_TYPES], errors="ignore")
-        users = pd.concat([found, others], axis=1)
-        is_complete = bool((users["outcome"] == "complete").all())
-        users.attrs = {ATTRS: {"source": self.source, "complete": is_complete}}
-        return users
+        table = pd.concat([found, others], axis=1)
+        is_complete = bool((table["outcome"] == "complete").all())
+        table.attrs = {ATTRS: {"source": self.source, "complete": is_complete}}
+        return table
 
 
-def _asked(client: Client, users: pd.DataFrame, errors: str) -> _FleetFetch:
+def _asked(client: Client, listed: pd.DataFrame, errors: str) -> _FleetFetch:
     # Apart from who begins it, whose variables tracebacks may show.
     jobs: list[Job] = []
     labels = []
-    for user_id in users["user_id"]:
+    for user_id in listed["user_id"]:
         account = client.for_user(user_id)._account  # noqa: SLF001 -- as above
         mine = [account.devices(), *map(account.records, MODULES)]
         jobs += mine
         labels.append(DeviceLabels(account, mine))
-    return _FleetFetch(jobs, f"backups of {_counted(users, 'user')}", errors, labels, listed=users)
+    what = f"backups of {_counted(listed, 'user')}"
+    return _FleetFetch(jobs, what, errors, labels, listed=listed)
 
 
 def _row(user_id: str, jobs: Sequence[Job], n_devices: int, n_records: int) -> tuple[object, ...]:
@@ -178,34 +180,6 @@ def _row(user_id: str, jobs: Sequence[Job], n_devices: int, n_records: int) -> t
         min(times, default=None),
         told(failures, 1) if failures else None,
     )
-
-
-def _listed(user_ids: object) -> pd.DataFrame:
-    """Give the table of users with each id once, checked, in its first row.
-
-    Raises:
-        InvalidParameterError: There is no column of ids, or an id is not fit.
-    """
-    is_table = isinstance(user_ids, dict) or hasattr(user_ids, "columns")
-    ids: list[object]
-    if isinstance(user_ids, pd.DataFrame) and list(user_ids.columns).count("user_id") == 1:
-        ids, table = [*user_ids["user_id"]], user_ids
-    elif is_table or isinstance(user_ids, (str, bytes)) or not hasattr(user_ids, "__iter__"):
-        raise InvalidParameterError(
-            "fetch() takes a list of user ids, or a pandas DataFrame with one column user_id; for "
-            "one user, use client.for_user(user_id) or a list of one."
-        )
-    else:
-        ids = [*user_ids]
-        table = pd.DataFrame(index=range(len(ids)))
-    checked = [
-        settings.checked_id(user_id, f"user id at position {place}")
-        for place, user_id in enumerate(ids)
-    ]
-    column = pd.Series(checked, dtype=STRING)
-    is_first = ~column.duplicated().to_numpy()
-    listed = table[is_first].reset_index(drop=True)
-    return listed.assign(user_id=column[is_first].reset_index(drop=True))
 
 
 def _counted(rows: pd.DataFrame, what: str) -> str:
