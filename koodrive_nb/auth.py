@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from requests.auth import AuthBase
 
 from koodrive_nb import signing
-from koodrive_nb.errors import ConfigurationError
+from koodrive_nb.errors import ConfigurationError, InvalidParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +85,7 @@ class AppAuth(AuthBase):
         problem = _app_problem(app_id, app_secret)
         # Of a keyed HMAC nobody can read the key, not even a debugger that prints variables.
         self._key = None if problem else hmac.new(app_secret.strip().encode(), None, hashlib.sha256)
+        self._again = _Make(AppAuth, app_id, app_secret, sign_host=sign_host)
         del app_secret
         if problem:
             raise ConfigurationError(problem)
@@ -111,11 +112,33 @@ class AppAuth(AuthBase):
         )
         return request
 
+    def copies(self) -> _Make:
+        """Give what makes the same credentials in a process of ours; it shows no secret.
+
+        Raises:
+            InvalidParameterError: A class of your own may need more than is known here.
+        """
+        if type(self) is not AppAuth:
+            raise InvalidParameterError(
+                f"{type(self).__name__} cannot be handed to other processes: use kd.AppAuth, or "
+                "workers=1."
+            )
+        return self._again
+
     def __repr__(self) -> str:
         return "AppAuth(<hidden>)"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("Credentials are not pickled: make a new AppAuth where they are needed.")
+
+
+class _Make(functools.partial["AppAuth"]):
+    """What makes credentials again, without showing its arguments."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<hidden>"
 
 
 class _Header:
