@@ -21,9 +21,14 @@ _LONGEST_PAUSE_S = 60.0
 
 
 class Pace:
-    """The pace that all workers of one client share."""
+    """The pace that all workers of one client share.
+
+    `most_per_s` is a bound that the user sets, whatever the service would take; None for none.
+    Requests are spaced evenly below it.
+    """
 
     def __init__(self) -> None:
+        self.most_per_s: float | None = None
         self._lock = threading.Lock()
         self._accepted: deque[float] = deque(maxlen=4096)
         self._taken_per_s = 0.0
@@ -40,8 +45,8 @@ class Pace:
             with self._lock:
                 now = time.monotonic()
                 turn, pauses = max(now, self._next, self._held_until), self._pauses
-                if self._taken_per_s:
-                    self._next = turn + 1 / self._per_s(turn)
+                if self._taken_per_s or self.most_per_s:
+                    self._next = turn + self._spacing_s(turn)
             if turn > now:
                 time.sleep(turn - now)
             # After a refusal in the meantime, those who had their turn queue up again.
@@ -81,6 +86,10 @@ class Pace:
             self._pauses += 1
             self._refused_at = now
             self._next = self._held_until = now + min(retry_after_s, _LONGEST_PAUSE_S)
+
+    def _spacing_s(self, turn: float) -> float:
+        learnt_s = 1 / self._per_s(turn) if self._taken_per_s else 0.0
+        return max(learnt_s, 1 / self.most_per_s if self.most_per_s else 0.0)
 
     def _per_s(self, moment: float) -> float:
         """Give the pace at a moment after the pause that a refusal brought."""

@@ -12,6 +12,7 @@ import logging
 import random
 import secrets
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -36,7 +37,7 @@ from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from requests.auth import AuthBase
 
@@ -92,7 +93,7 @@ class Transport:
 
     def __init__(self, endpoint: str, auth: AuthBase, max_workers: int) -> None:
         self.clock = Clock()
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._auth = auth
         self._pace = Pace()
         self._connections = _Connections(endpoint, max_workers)
@@ -100,6 +101,16 @@ class Transport:
     def close(self) -> None:
         """Close the connections."""
         self._connections.close()
+
+    @contextmanager
+    def capped(self, most_per_s: float | None) -> Iterator[None]:
+        """Send at most so many requests a second meanwhile, evenly spaced."""
+        before = self._pace.most_per_s
+        self._pace.most_per_s = most_per_s or before
+        try:
+            yield
+        finally:
+            self._pace.most_per_s = before
 
     def get(
         self,
@@ -206,7 +217,7 @@ class Transport:
         # What a token callable raises is the caller's own, so it comes through as it is.
         request.prepare(
             method="GET",
-            url=self._endpoint + target,
+            url=self.endpoint + target,
             headers=_HEADERS
             | {"X-User-Id": user_id, "X-Date": self.clock.stamp(), "X-Traceid": trace_id},
             auth=self._auth,
@@ -250,7 +261,7 @@ class Transport:
         elif reason == "ProxyError":
             advice = "check the proxy that HTTPS_PROXY names."
         error = ConnectionFailedError(
-            f"{path} at {self._endpoint} gave no answer ({reason}): {advice}"
+            f"{path} at {self.endpoint} gave no answer ({reason}): {advice}"
         )
         error.retryable = not is_for_good
         return error
