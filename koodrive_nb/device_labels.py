@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
 import pandas as pd
 
 from koodrive_nb import decode, privacy
@@ -21,7 +22,7 @@ from koodrive_nb.streams import Stream, merged
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import pyarrow as pa
 
@@ -29,6 +30,17 @@ if TYPE_CHECKING:
     from koodrive_nb.jobs import Job, Service
 
 _NO_DEVICE = "0"
+
+
+class _Device(msgspec.Struct):
+    id: int | str | None = msgspec.field(default=None, name="deviceId")
+
+
+class _Owned(msgspec.Struct):
+    device: _Device | None = msgspec.field(default=None, name="deviceInfo")
+
+
+_OWNED = msgspec.json.Decoder(_Owned)
 _UNPROVEN = {"filter ignored", "filter unproven"}
 
 
@@ -130,6 +142,14 @@ class DeviceLabels:
         for job in self.asked():
             lines.setdefault((job.stream.dataset, job.stream.module), []).append(job.stream)
         return [merged(line) for line in lines.values()]
+
+
+def names_devices(rows: Iterable[bytes]) -> bool:
+    """Tell whether each row of JSON names its device for sure, without reading all of it."""
+    try:
+        return all((device := _OWNED.decode(row).device) and device.id is not None for row in rows)
+    except (msgspec.DecodeError, RecursionError):
+        return False
 
 
 def learn(labels: Sequence[DeviceLabels], service: Service, stop: threading.Event) -> None:

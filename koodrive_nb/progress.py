@@ -35,6 +35,8 @@ def bar(
     is_widget = any(kind.__name__ == "tqdm_notebook" for kind in tqdm.__mro__)
     how: dict[str, Any] = {"display": False} if is_widget else {"delay": _AFTER_S, "leave": False}
     # With miniters the clock of the bar goes on while nothing comes.
+    # What was done before tells nothing of the pace.
+    how["initial"] = count()
     with tqdm(desc=what, unit=unit, total=total, miniters=0, **how) as shown:
         widget = _Widget(shown) if is_widget else None
 

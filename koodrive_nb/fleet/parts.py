@@ -1,0 +1,113 @@
+"""How far a sweep is: which users are left, and which parts of their list are whole."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from koodrive_nb import replacing
+from koodrive_nb.fleet import pieces
+from koodrive_nb.fleet.pieces import PART_USERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+
+    from koodrive_nb.fleet.pieces import Kept
+    from koodrive_nb.snapshots.drafts import Draft
+    from koodrive_nb.streams import Failure
+
+
+class Parts:
+    """The parts of a list of users: whole in the draft, or in pieces.
+
+    `ids` are the users in their order, `others` what their list says of them besides. `complete`
+    counts the users of whom all came, `failures` tells what failed in this run, by the user's
+    place. A part of which somebody failed stays in pieces, so that it can be put together anew.
+    """
+
+    def __init__(self, draft: Draft, ids: pd.Series[str], others: pd.DataFrame) -> None:
+        self._draft = draft
+        self._ids = ids
+        self._others = others
+        self.folder = draft.folder / "pieces"
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.failures: dict[int, Failure] = {}
+        # A note is the last that is written of a part, and tells that it is whole.
+        self._notes = {
+            int(path.stem): json.loads(path.read_bytes()) for path in self.folder.glob("*.json")
+        }
+        self._pieces: dict[int, list[Kept]] = {}
+        for kept in pieces.found(self.folder, self._notes.keys()):
+            self._pieces.setdefault(kept.part, []).append(kept)
+        self.complete = sum(len(self._range(number)) for number in self._notes)
+        self.complete += sum(len(each.complete) for mine in self._pieces.values() for each in mine)
+        for number in [*self._pieces]:
+            self._join_if_whole(number)
+
+    def left(self, only: set[int] | None = None) -> Iterator[tuple[int, str]]:
+        """Give place and id of the users who are not complete, or of `only` some of them."""
+        for number in range(-(-len(self._ids) // PART_USERS)):
+            for place in self._left_of(number):
+                if only is None or place in only:
+                    yield place, str(self._ids.iloc[place])
+
+    def note(self, kept: Kept) -> None:
+        """Take note of a piece, and put its part together if it is whole now.
+
+        Raises:
+            SnapshotError: The part cannot be written.
+        """
+        self._pieces.setdefault(kept.part, []).append(kept)
+        self.complete += len(kept.complete)
+        for place in kept.complete:
+            self.failures.pop(place, None)
+        self.failures.update(zip(kept.failed, kept.failures, strict=True))
+        self._join_if_whole(kept.part)
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Put together what is in pieces, with those who failed, and give the ledger.
+
+        Raises:
+            SnapshotError: A part cannot be written.
+        """
+        is_complete = not self._pieces
+        lines = [line for number in [*self._pieces] for line in self._join(number)]
+        lines += [line for note in self._notes.values() for line in note["ledger"]]
+        return [line | {"complete": is_complete} for line in lines]
+
+    def source(self) -> str | None:
+        """Tell which service answered, if one did."""
+        noted = (note["source"] for note in self._notes.values())
+        return next(noted, None) or next(
+            (each.source for mine in self._pieces.values() for each in mine), None
+        )
+
+    def _range(self, number: int) -> range:
+        return range(number * PART_USERS, min((number + 1) * PART_USERS, len(self._ids)))
+
+    def _left_of(self, number: int) -> list[int]:
+        if number in self._notes:
+            return []
+        complete = {place for kept in self._pieces.get(number, ()) for place in kept.complete}
+        return [place for place in self._range(number) if place not in complete]
+
+    def _join_if_whole(self, number: int) -> None:
+        complete = sum(len(kept.complete) for kept in self._pieces[number])
+        if complete < len(self._range(number)):
+            return
+        source = self._pieces[number][0].source
+        note = json.dumps({"source": source, "ledger": self._join(number)}).encode()
+        self._notes[number] = json.loads(note)
+        replacing.replace({self.folder / f"{number:06}.json": lambda file: file.write(note)})
+        for kept in self._pieces.pop(number):
+            (self.folder / kept.name).unlink()
+
+    def _join(self, number: int) -> list[dict[str, Any]]:
+        places = self._range(number)
+        others = self._others.iloc[places.start : places.stop].reset_index(drop=True)
+        paths = [self.folder / kept.name for kept in self._pieces[number]]
+        frames, ledger = pieces.joined(paths, others)
+        self._draft.add(number, frames)
+        return ledger

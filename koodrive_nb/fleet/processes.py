@@ -1,0 +1,207 @@
+"""Several processes that visit users, each with an interpreter of its own.
+
+They are started as `python -m koodrive_nb.fleet.worker`, so that it works in notebooks and without
+a guard in scripts. What they need, secrets included, goes to them over a pipe that only they read,
+and they end with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, suppress
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from koodrive_nb.auth import AppAuth
+from koodrive_nb.errors import InvalidParameterError, KooDriveError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from requests.auth import AuthBase
+
+    from koodrive_nb.fleet.pieces import Kept
+    from koodrive_nb.jobs import Service
+
+_TICK_S = 0.1
+_LOT = 50
+# Enough for the time from keeping what came to the next lot, few enough to end together.
+_MOST_DEALT = 8 * _LOT
+_ENDS_WITHIN_S = 5.0
+
+
+class Crew:
+    """So many worker processes, which end with the `with` block.
+
+    Raises:
+        InvalidParameterError: The client's credentials or clock cannot be handed over.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        auth: AuthBase,
+        workers: int,
+        max_rate: float | None,
+        folder: Path,
+    ) -> None:
+        self._workers = workers
+        self._task = {
+            "endpoint": service.transport.endpoint,
+            "auth": _copies(auth),
+            "source": service.source,
+            "max_workers": service.max_workers,
+            "now": _now(service),
+            "max_rate": max_rate and max_rate / workers,
+            "folder": folder,
+            # Of the environment, secrets are handed over likewise.
+            "environment": {
+                name: value for name, value in os.environ.items() if name.startswith("KOODRIVE_P")
+            },
+        }
+        self._running = ExitStack()
+        self._said: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.callback(self._end)
+            for number in range(self._workers):
+                self._processes.append(self._started(number))
+            self._running = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def ask(
+        self,
+        users: Iterable[tuple[int, str]],
+        note: Callable[[Kept], None],
+        tick: Callable[[], None],
+    ) -> KooDriveError | None:
+        """Deal users out, take note of what is kept, and give the error that ended it early.
+
+        Raises:
+            OSError: A process cannot write.
+        """
+        left = iter(users)
+        dealt = [0] * self._workers
+        for number in range(self._workers):
+            self._deal(number, left, dealt)
+        while any(dealt):
+            tick()
+            try:
+                number, said = self._said.get(timeout=_TICK_S)
+            except queue.Empty:
+                continue
+            if isinstance(said, KooDriveError):
+                return said
+            if isinstance(said, BaseException):
+                raise said
+            if said is None:
+                return _died(self._processes[number])
+            dealt[number] -= len(said.complete) + len(said.failed)
+            note(said)
+            self._deal(number, left, dealt)
+        tick()
+        return None
+
+    def _deal(self, number: int, left: Iterator[tuple[int, str]], dealt: list[int]) -> None:
+        while dealt[number] <= _MOST_DEALT - _LOT:
+            lot = list(itertools.islice(left, _LOT))
+            if not lot:
+                return
+            dealt[number] += len(lot)
+            _send(self._processes[number], lot)
+
+    def _started(self, number: int) -> subprocess.Popen[bytes]:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("KOODRIVE_")
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "koodrive_nb.fleet.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            # Ctrl-C is for this process alone, which ends the others.
+            start_new_session=True,
+        )
+        threading.Thread(
+            target=self._listen, args=(number, process), name="koodrive-listen", daemon=True
+        ).start()
+        _send(process, self._task)
+        return process
+
+    def _listen(self, number: int, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout  # noqa: S101 -- it is a pipe
+        while True:
+            try:
+                said = pickle.load(process.stdout)  # noqa: S301 -- of our own process
+            except (EOFError, pickle.UnpicklingError, OSError, ValueError):
+                said = None
+            self._said.put((number, said))
+            if said is None:
+                return
+
+    def _end(self) -> None:
+        for process in self._processes:
+            # Without it they have nothing to live for.
+            _close(process.stdin)
+        for process in self._processes:
+            try:
+                process.wait(_ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            _close(process.stdout)
+
+
+def _close(pipe: IO[bytes] | None) -> None:
+    # What nobody will read any more may be left in it.
+    with suppress(OSError):
+        if pipe:
+            pipe.close()
+
+
+def _send(process: subprocess.Popen[bytes], what: object) -> None:
+    assert process.stdin  # noqa: S101 -- it is a pipe
+    # One that died is noticed where it is listened to.
+    with suppress(OSError):
+        pickle.dump(what, process.stdin)
+        process.stdin.flush()
+
+
+def _copies(auth: AuthBase) -> object:
+    if not isinstance(auth, AppAuth):
+        raise InvalidParameterError(
+            f"{type(auth).__name__} cannot be handed to other processes: use kd.AppAuth, or "
+            "workers=1."
+        )
+    return auth.copies()
+
+
+def _now(service: Service) -> datetime | None:
+    """Give the instant at which a clock of ours stands still, which is that of the sandbox."""
+    clock = service.clock
+    if clock is not None and not str(getattr(clock, "__module__", "")).startswith("koodrive_nb."):
+        raise InvalidParameterError(
+            "A clock of your own cannot be handed to other processes: leave clock= out of "
+            "connect(), or use workers=1."
+        )
+    return clock and clock()
+
+
+def _died(process: subprocess.Popen[bytes]) -> KooDriveError:
+    code = process.wait()
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    return KooDriveError(
+        f"A worker process {how}: see whether memory was short, then do the same again."
+    )

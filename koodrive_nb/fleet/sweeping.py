@@ -1,0 +1,246 @@
+"""Many users into a snapshot on disk, whatever happens on the way.
+
+Source: "Listing Backup Records", "Listing Bound Devices", once for each X-User-Id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from koodrive_nb import privacy, progress
+from koodrive_nb.client import Client
+from koodrive_nb.columns import STRING
+from koodrive_nb.errors import IncompleteError, InvalidParameterError
+from koodrive_nb.fetching import told
+from koodrive_nb.fleet import pieces, users, visits
+from koodrive_nb.fleet.parts import Parts
+from koodrive_nb.fleet.processes import Crew
+from koodrive_nb.snapshots import Snapshots, layouts
+from koodrive_nb.snapshots.drafts import writing
+from koodrive_nb.streams import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Literal
+
+    from koodrive_nb.errors import KooDriveError
+    from koodrive_nb.snapshots import Snapshot
+    from koodrive_nb.snapshots.drafts import Draft
+
+_NAMED_IN_MESSAGE = 3
+
+
+def sweep(  # noqa: PLR0913 -- each is a choice of its own, and keyword-only
+    client: Client,
+    user_ids: Iterable[str] | pd.DataFrame,
+    snapshots: Snapshots,
+    *,
+    workers: int = 1,
+    max_rate: float | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+    errors: Literal["raise", "collect"] = "raise",
+    restart: bool = False,
+) -> Snapshot:
+    """Fetch the devices and every backup record of many users into a new snapshot on disk.
+
+    `user_ids` is as `kd.fleet.fetch` takes it. What came is kept in the folder of the snapshots,
+    about twice a second, until all of it is published at once. However it was stopped, the same
+    call goes on from there: a kill costs the answers of the last half second and the users under
+    way. `restart` begins anew.
+
+    A user of whom anything fails after its retries has no rows; those whose failure may pass are
+    asked once more at the end. If some are left, `errors="raise"` publishes nothing, and the same
+    call, or the error's `resume()`, asks for them alone; "collect" publishes a snapshot that is not
+    complete. Credentials that are refused, and a service that does not answer, end it early.
+
+    `workers` is a number of processes, each with the client's `max_workers` requests under way;
+    `max_rate` bounds the requests a second of all together. `sample` draws so many of the users by
+    a hash of `seed` and their ids: whatever their order, the same, and a larger sample of the same
+    seed holds the smaller.
+
+    Source: "Listing Backup Records", GET /koodrive/ose/v1/backup/record, and "Listing Bound
+    Devices", GET /koodrive/ose/v1/backup/device.
+
+    Raises:
+        InvalidParameterError: An argument or an id is not what this takes.
+        ConfigurationError: The client has a token, which sees only its own user.
+        SnapshotError: Nothing can be written, another sweep is at work there, or what it left is of
+            another question.
+        IncompleteError: Some users failed. Its `frame` is None: what came is on disk.
+        ConnectionFailedError: Nothing came, since the service did not answer.
+        ServiceError: Nothing came, since the service refused.
+        ProtocolError: Nothing came, since the answers are not what the API documents.
+        KooDriveError: Nothing came, since a process died.
+    """
+    if not isinstance(client, Client) or not isinstance(snapshots, Snapshots):
+        raise InvalidParameterError(
+            "sweep() takes a client, users and snapshots, as in kd.fleet.sweep(client, user_ids, "
+            "kd.snapshots.Snapshots('folder'))."
+        )
+    if not users.is_whole(workers, 1):
+        raise InvalidParameterError("workers= takes a whole number of processes, from 1.")
+    is_number = isinstance(max_rate, int | float) and not isinstance(max_rate, bool)
+    if max_rate is not None and not (is_number and 0 < max_rate < float("inf")):
+        raise InvalidParameterError("max_rate= takes requests a second, above 0.")
+    if errors not in {"raise", "collect"}:
+        raise InvalidParameterError('errors= takes "raise" or "collect".')
+    listed = users.listed(user_ids, "sweep")
+    chosen = users.sampled(listed, sample, seed)
+    if chosen.empty:
+        raise InvalidParameterError("There are no users to sweep: the list is empty.")
+    for user_id in chosen["user_id"][:2]:
+        client.for_user(user_id)
+    is_sample = len(chosen) < len(listed)
+    facts = {"sampled_of": len(listed), "seed": seed} if is_sample else {}
+    asked = _Sweep(client, snapshots, chosen, facts, workers, max_rate, errors == "collect")
+    return asked.run(restart=restart)
+
+
+@dataclass(slots=True, repr=False)
+class _Sweep:
+    """What one call asks for. `facts` tell of what list it is a sample, if it is one."""
+
+    client: Client
+    snapshots: Snapshots
+    chosen: pd.DataFrame
+    facts: dict[str, int]
+    workers: int
+    max_rate: float | None
+    may_fail: bool
+
+    def run(self, *, restart: bool = False) -> Snapshot:
+        """Ask for whoever is left, and publish the snapshot.
+
+        Raises:
+            KooDriveError: As `sweep`.
+        """
+        protected = privacy.protect(self.chosen)
+        order = protected["user_id"].argsort().to_numpy()
+        shown = protected["user_id"].iloc[order]
+        known = [column.name for column in layouts.USERS]
+        others = protected.drop(columns=known, errors="ignore").iloc[order].astype(STRING)
+        layouts.others_of(others)
+        ids = self.chosen["user_id"].iloc[order]
+        service = self.client._service  # noqa: SLF001 -- not for users, but for this
+        question = {
+            "users": len(ids),
+            **self.facts,
+            "source": service.source,
+            "privacy": privacy.mode(),
+            "digest": users.digest([*shown, self._where()], others),
+        }
+        began = {"began_at": service.now().isoformat()}
+        with self.snapshots._draft(question, began, restart=restart) as draft:  # noqa: SLF001 -- as above
+            with writing(draft.target):
+                parts = Parts(draft, ids, others)
+            self._ask(parts, draft)
+            with writing(draft.target):
+                ledger = parts.finish()
+            ended = {
+                **self.facts,
+                "ended_at": service.now().isoformat(),
+                "source": parts.source() or service.source,
+                "privacy": privacy.mode(),
+            }
+            return draft.publish(ended, ledger)
+
+    def _ask(self, parts: Parts, draft: Draft) -> None:
+        """Ask for all who are left, and once more for those who may come the second time.
+
+        Raises:
+            KooDriveError: Nothing came.
+            IncompleteError: Some are left, and it matters.
+        """
+        service = self.client._service  # noqa: SLF001 -- as above
+        total = len(self.chosen)
+        with (
+            progress.bar(service.progress, "users", "", total, lambda: parts.complete) as tick,
+            service.transport.capped(self.max_rate),
+            self._asking(parts, draft, tick) as ask,
+        ):
+            error = ask(parts.left())
+            again = {place for place, one in parts.failures.items() if one["retryable"]}
+            if again and error is None:
+                error = ask(parts.left(again))
+        left = total - parts.complete
+        if error and not parts.complete:
+            raise error
+        if error or (left and not self.may_fail):
+            raise self._incomplete(parts, left, error)
+
+    @contextmanager
+    def _asking(
+        self, parts: Parts, draft: Draft, tick: Callable[[], None]
+    ) -> Iterator[Callable[[Iterable[tuple[int, str]]], KooDriveError | None]]:
+        """Give what asks for users, in threads of this process or of several."""
+        service = self.client._service  # noqa: SLF001 -- as above
+        if self.workers > 1:
+            auth = self.client._settings.auth  # noqa: SLF001 -- as above
+            with (
+                writing(draft.target),
+                Crew(service, auth, self.workers, self.max_rate, parts.folder) as crew,
+            ):
+                yield lambda asked: crew.ask(asked, parts.note, tick)
+            return
+        stop = threading.Event()
+
+        def keep(made: list[visits.Visit]) -> None:
+            with writing(draft.target):
+                for kept in pieces.keep(made, parts.folder):
+                    parts.note(kept)
+
+        yield lambda asked: visits.make_all(asked, service, keep, stop, tick)
+
+    def _where(self) -> str:
+        """Tell one service from another without naming it; the sandbox moves with every start."""
+        settings = self.client._settings  # noqa: SLF001 -- as above
+        endpoint = settings.endpoint if self.client._service.source == "live" else ""  # noqa: SLF001 -- as above
+        return hashlib.sha256(endpoint.encode()).hexdigest()
+
+    def _incomplete(self, parts: Parts, left: int, error: KooDriveError | None) -> IncompleteError:
+        failures = [*parts.failures.values()]
+        table = pd.DataFrame(failures, columns=list(Failure.__annotations__)).astype(
+            {"user_id": STRING, "what": STRING, "error": STRING, "retry_after_s": "float64"}
+        )
+        total = len(self.chosen)
+        why = f"; it ended early: {error}" if error else ""
+        what = f": {told(failures, _NAMED_IN_MESSAGE, with_user=True)}" if failures else ""
+        return IncompleteError(
+            f"Incomplete, so no snapshot is published: {left:,} of {total:,} users are left{what}"
+            f"{why}. What came is kept, and the same call, or .resume(), asks for these alone; "
+            'errors="collect" publishes without them.',
+            None,
+            table,
+            _Rest(self),
+        )
+
+
+class _Rest:
+    """What is left of a sweep, which is on disk: of the error, no pickle takes it along."""
+
+    def __init__(self, asked: _Sweep | None = None) -> None:
+        self._asked = asked
+
+    def finish(self, client: Any) -> Snapshot:
+        """Go on, with the client that began or with another one."""
+        if self._asked is None:
+            raise InvalidParameterError(
+                "This error was pickled: sweep() with the same arguments goes on where it was."
+            )
+        if client is not None:
+            if not isinstance(client, Client):
+                raise InvalidParameterError(
+                    "resume() takes a client, as in error.resume(kd.connect())."
+                )
+            self._asked.client = client
+        return self._asked.run()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _Rest, ()
