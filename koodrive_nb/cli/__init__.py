@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from koodrive_nb.cli import fetch, lab, notebooks, report, sandbox, schema
+from koodrive_nb.cli import fetch, lab, notebooks, report, sandbox, schema, sweep
 from koodrive_nb.cli.failures import Commands
 
 
@@ -29,5 +29,5 @@ def main(*, debug: bool) -> None:
     del debug  # The group looks at it.
 
 
-for module in (fetch, lab, notebooks, report, sandbox, schema):
+for module in (fetch, lab, notebooks, report, sandbox, schema, sweep):
     main.add_command(module.command)
