@@ -14,8 +14,8 @@ import queue
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, suppress
-from typing import IO, TYPE_CHECKING, Any, Self
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any
 
 from koodrive_nb.auth import AppAuth
 from koodrive_nb.errors import InvalidParameterError, KooDriveError
@@ -38,19 +38,14 @@ _ENDS_WITHIN_S = 5.0
 
 
 class Crew:
-    """So many worker processes, which end with the `with` block.
+    """So many worker processes, for one client.
 
     Raises:
         InvalidParameterError: The client's credentials or clock cannot be handed over.
     """
 
     def __init__(
-        self,
-        service: Service,
-        auth: AuthBase,
-        workers: int,
-        max_rate: float | None,
-        folder: Path,
+        self, service: Service, auth: AuthBase, workers: int, max_rate: float | None
     ) -> None:
         self._workers = workers
         self._task = {
@@ -60,26 +55,23 @@ class Crew:
             "max_workers": service.max_workers,
             "now": _now(service),
             "max_rate": max_rate and max_rate / workers,
-            "folder": folder,
             # Of the environment, secrets are handed over likewise.
             "environment": {
                 name: value for name, value in os.environ.items() if name.startswith("KOODRIVE_P")
             },
         }
-        self._running = ExitStack()
         self._said: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            stack.callback(self._end)
+    @contextmanager
+    def at_work(self, folder: Path) -> Iterator[None]:
+        """Let them run, and keep in a folder what comes; they end with the `with` block."""
+        try:
             for number in range(self._workers):
-                self._processes.append(self._started(number))
-            self._running = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._running.close()
+                self._start(number, folder)
+            yield
+        finally:
+            self._end()
 
     def ask(
         self,
@@ -122,7 +114,7 @@ class Crew:
             dealt[number] += len(lot)
             _send(self._processes[number], lot)
 
-    def _started(self, number: int) -> subprocess.Popen[bytes]:
+    def _start(self, number: int, folder: Path) -> None:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("KOODRIVE_")
         }
@@ -134,11 +126,11 @@ class Crew:
             # Ctrl-C is for this process alone, which ends the others.
             start_new_session=True,
         )
+        self._processes.append(process)
         threading.Thread(
             target=self._listen, args=(number, process), name="koodrive-listen", daemon=True
         ).start()
-        _send(process, self._task)
-        return process
+        _send(process, {**self._task, "folder": folder})
 
     def _listen(self, number: int, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout  # noqa: S101 -- it is a pipe

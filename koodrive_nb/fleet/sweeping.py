@@ -137,10 +137,12 @@ class _Sweep:
             "digest": users.digest([*shown, self._where()], others),
         }
         began = {"began_at": service.now().isoformat()}
+        auth = self.client._settings.auth  # noqa: SLF001 -- as above
+        crew = Crew(service, auth, self.workers, self.max_rate) if self.workers > 1 else None
         with self.snapshots._draft(question, began, restart=restart) as draft:  # noqa: SLF001 -- as above
             with writing(draft.target):
                 parts = Parts(draft, ids, others)
-            self._ask(parts, draft)
+            self._ask(parts, draft, crew)
             with writing(draft.target):
                 ledger = parts.finish()
             ended = {
@@ -151,7 +153,7 @@ class _Sweep:
             }
             return draft.publish(ended, ledger)
 
-    def _ask(self, parts: Parts, draft: Draft) -> None:
+    def _ask(self, parts: Parts, draft: Draft, crew: Crew | None) -> None:
         """Ask for all who are left, and once more for those who may come the second time.
 
         Raises:
@@ -163,7 +165,7 @@ class _Sweep:
         with (
             progress.bar(service.progress, "users", "", total, lambda: parts.complete) as tick,
             service.transport.capped(self.max_rate),
-            self._asking(parts, draft, tick) as ask,
+            self._asking(parts, draft, crew, tick) as ask,
         ):
             error = ask(parts.left())
             again = {place for place, one in parts.failures.items() if one["retryable"]}
@@ -177,18 +179,14 @@ class _Sweep:
 
     @contextmanager
     def _asking(
-        self, parts: Parts, draft: Draft, tick: Callable[[], None]
+        self, parts: Parts, draft: Draft, crew: Crew | None, tick: Callable[[], None]
     ) -> Iterator[Callable[[Iterable[tuple[int, str]]], KooDriveError | None]]:
-        """Give what asks for users, in threads of this process or of several."""
-        service = self.client._service  # noqa: SLF001 -- as above
-        if self.workers > 1:
-            auth = self.client._settings.auth  # noqa: SLF001 -- as above
-            with (
-                writing(draft.target),
-                Crew(service, auth, self.workers, self.max_rate, parts.folder) as crew,
-            ):
+        """Give what asks for users, in threads of this process or in several processes."""
+        if crew:
+            with writing(draft.target), crew.at_work(parts.folder):
                 yield lambda asked: crew.ask(asked, parts.note, tick)
             return
+        service = self.client._service  # noqa: SLF001 -- as above
         stop = threading.Event()
 
         def keep(made: list[visits.Visit]) -> None:
@@ -205,7 +203,7 @@ class _Sweep:
         return hashlib.sha256(endpoint.encode()).hexdigest()
 
     def _incomplete(self, parts: Parts, left: int, error: KooDriveError | None) -> IncompleteError:
-        failures = [*parts.failures.values()]
+        failures = [parts.failures[place] for place in sorted(parts.failures)]
         table = pd.DataFrame(failures, columns=list(Failure.__annotations__)).astype(
             {"user_id": STRING, "what": STRING, "error": STRING, "retry_after_s": "float64"}
         )

@@ -118,7 +118,7 @@ def test_a_sweep_is_the_fleet_row_by_row(undisturbed, frames):
 
 def test_faults_of_the_service_change_nothing(frames, undisturbed, snapshots, small_parts):
     faults = [
-        kd.sandbox.Fault("status", share=0.002, status=429, retry_after_s=0),
+        kd.sandbox.Fault("status", share=0.005, status=429, retry_after_s=0),
         kd.sandbox.Fault("status", share=0.02, status=503),
         kd.sandbox.Fault("drop", share=0.02),
         kd.sandbox.Fault("latency", share=0.3, seconds=0.01),

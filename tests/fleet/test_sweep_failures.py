@@ -1,0 +1,381 @@
+"""What a sweep does about users who fail, a service that is gone, a full disk, and unfit input."""
+
+import itertools
+import re
+import resource
+import threading
+from collections import Counter
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+import koodrive_nb as kd
+from koodrive_nb import cli, pacing
+from koodrive_nb.fleet import parts, users, visits
+
+BASE = "/koodrive/ose/v1/backup"
+KEY = "0f" * 32
+IDS = [f"u{number:03}" for number in range(60)]
+
+
+def device(user_id):
+    return {"deviceId": f"9{user_id}", "deviceName": f"Phone of {user_id}"}
+
+
+def record(user_id, code):
+    row = {"recordId": f"{code}{user_id[1:]}", "moduleCode": code, "status": 1}
+    return row | {"createTime": "2025-12-01T00:00:00Z", "deviceInfo": device(user_id)}
+
+
+@pytest.fixture
+def fleet(service):
+    """Answer for any user with a device and a record of each module, unless `first` answers."""
+    found = SimpleNamespace(first=lambda user_id: None, asked=Counter())
+
+    def answer(asked):
+        user_id = asked.headers["X-User-Id"]
+        found.asked[user_id] += 1
+        early = found.first(user_id)
+        if early is not None:
+            return early
+        if asked.path == f"{BASE}/device":
+            return service.Answer({"code": 0, "data": [device(user_id)]})
+        return service.Answer({"code": 0, "data": [record(user_id, asked.query["moduleCode"])]})
+
+    service.answer = answer
+    return found
+
+
+@pytest.fixture
+def client(service):
+    instant = pd.Timestamp("2026-01-02T03:04:05Z").to_pydatetime()
+    with service.connect(auth=kd.AppAuth("a378331e", "5e1c0ffee"), clock=lambda: instant) as found:
+        yield found
+
+
+@pytest.fixture
+def snapshots(tmp_path):
+    return kd.snapshots.Snapshots(tmp_path / "sweeps")
+
+
+def outcomes(snapshots):
+    frame = snapshots.read("users")
+    return dict(zip(frame["user_id"], frame["outcome"], strict=True))
+
+
+def incomplete(*arguments, **options):
+    with pytest.raises(kd.IncompleteError) as caught:
+        kd.fleet.sweep(*arguments, **options)
+    return caught.value
+
+
+def failing(service, *bad, status=503):
+    return lambda user_id: service.Answer(b"", status) if user_id in bad else None
+
+
+@pytest.mark.parametrize("how", ["resume", "the same call"])
+def test_users_who_fail_keep_it_from_being_published_and_are_asked_alone(
+    service, fleet, client, snapshots, how
+):
+    fleet.first = failing(service, "u007", "u033")
+    error = incomplete(client, IDS, snapshots)
+    assert "2 of 60 users are left: user u007, devices (ServerError" in str(error)
+    assert ".resume()" in str(error)
+    assert 'errors="collect"' in str(error)
+    assert sorted(error.failures["user_id"]) == ["u007", "u033"]
+    assert error.retryable
+    assert error.frame is None
+    assert snapshots.list().empty
+    before = fleet.asked.copy()
+    fleet.first = lambda user_id: None
+    error.resume() if how == "resume" else kd.fleet.sweep(client, IDS, snapshots)
+    assert set(fleet.asked - before) == {"u007", "u033"}
+    assert set(outcomes(snapshots).values()) == {"complete"}
+    assert len(snapshots.read()) == 3 * len(IDS)
+
+
+def test_what_may_pass_is_asked_once_more_at_the_end(service, fleet, client, snapshots):
+    fleet.first = lambda user_id: (
+        service.Answer(b"", 503) if user_id == "u007" and fleet.asked["u059"] < 4 else None
+    )
+    kd.fleet.sweep(client, IDS, snapshots)
+    assert set(outcomes(snapshots).values()) == {"complete"}
+
+
+def test_those_who_fail_can_be_published_as_such(service, fleet, client, snapshots):
+    fleet.first = failing(service, "u007", status=404)
+    made = kd.fleet.sweep(client, IDS, snapshots, errors="collect")
+    assert repr(made).endswith("60 users, 177 records, incomplete: 1 failed)")
+    assert not any(line["complete"] for line in made.manifest["ledger"])
+    frame = snapshots.read("users").set_index("user_id")
+    assert frame.loc["u007", "outcome"] == "failed"
+    assert frame.loc["u007", "error"].startswith("devices (NotFoundError: ")
+    assert frame.loc["u007", ["n_devices", "n_records"]].isna().all()
+    assert "u007" not in set(snapshots.read()["user_id"])
+    assert fleet.asked["u007"] == 1
+
+
+def test_a_user_of_whom_a_part_failed_has_no_rows(service, fleet, client, snapshots):
+    fleet.first = lambda user_id: (
+        service.Answer(b"", 404) if user_id == "u007" and fleet.asked[user_id] == 4 else None
+    )
+    kd.fleet.sweep(client, IDS, snapshots, errors="collect")
+    assert outcomes(snapshots)["u007"] == "failed"
+    for dataset in ("records", "devices"):
+        assert "u007" not in set(snapshots.read(dataset)["user_id"])
+
+
+def test_refused_credentials_end_it_after_fifty_users(service, fleet, client, snapshots):
+    many = [f"v{number:03}" for number in range(300)]
+    fleet.first = lambda user_id: service.Answer({"code": 401}, 401)
+    with pytest.raises(kd.AuthenticationError):
+        kd.fleet.sweep(client, many, snapshots, errors="collect")
+    assert 50 < len(fleet.asked) < 100
+    fleet.first = lambda user_id: None
+    kd.fleet.sweep(client, many, snapshots)
+    assert len(snapshots.read()) == 900
+
+
+def test_a_service_that_goes_away_ends_it_and_what_came_is_kept(
+    service, fleet, client, snapshots, monkeypatch
+):
+    monkeypatch.setattr(visits, "_KEPT_EVERY_S", 0.01)
+    gone = threading.Event()
+
+    def first(user_id):
+        if len(fleet.asked) > 40:
+            gone.set()
+        if gone.is_set():
+            raise ConnectionError
+
+    fleet.first = first
+    error = incomplete(client, IDS, snapshots, errors="collect")
+    assert "it ended early: " in str(error)
+    assert "gave no answer" in str(error)
+    before, fleet.first = fleet.asked.copy(), lambda user_id: None
+    kd.fleet.sweep(client, IDS, snapshots)
+    assert len(fleet.asked - before) < 45
+    assert len(snapshots.read()) == 180
+
+
+def test_ctrl_c_keeps_what_was_kept(service, fleet, client, snapshots, monkeypatch):
+    monkeypatch.setattr(visits, "_KEPT_EVERY_S", 0.01)
+    noted, note = [], parts.Parts.note
+
+    def interrupt(self, piece):
+        note(self, piece)
+        noted.extend(piece.complete)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts.Parts, "note", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        kd.fleet.sweep(client, IDS, snapshots)
+    monkeypatch.setattr(parts.Parts, "note", note)
+    assert noted
+    before = {IDS[place]: fleet.asked[IDS[place]] for place in noted}
+    kd.fleet.sweep(client, IDS, snapshots)
+    assert before == {user_id: fleet.asked[user_id] for user_id in before}
+    assert len(snapshots.read()) == 180
+
+
+def test_a_full_disk_is_told_and_what_came_before_is_kept(fleet, client, snapshots):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+    try:
+        with pytest.raises(kd.SnapshotError, match="nothing is lost"):
+            kd.fleet.sweep(client, IDS, snapshots)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    kd.fleet.sweep(client, IDS, snapshots)
+    assert len(snapshots.read()) == 180
+
+
+def test_another_question_is_not_mixed_with_what_is_there(service, fleet, client, snapshots):
+    fleet.first = failing(service, "u007")
+    incomplete(client, IDS, snapshots)
+    fleet.first = lambda user_id: None
+    for other in ([*IDS, "u999"], pd.DataFrame({"user_id": IDS, "plan": "5 GB"})):
+        with pytest.raises(kd.SnapshotError, match="another question"):
+            kd.fleet.sweep(client, other, snapshots)
+    before = fleet.asked.copy()
+    kd.fleet.sweep(client, [*IDS, "u999"], snapshots, restart=True)
+    assert len(fleet.asked - before) == 61
+
+
+def test_pseudonyms_leave_no_name_on_the_disk_at_any_time(
+    service, fleet, client, snapshots, monkeypatch
+):
+    monkeypatch.setenv("KOODRIVE_PRIVACY", "pseudonyms")
+    monkeypatch.setenv("KOODRIVE_PRIVACY_KEY", KEY)
+    fleet.first = failing(service, "u007")
+    error = incomplete(client, IDS, snapshots)
+    for _ in range(2):
+        for path in snapshots._place.folder.rglob("*"):
+            content = path.read_bytes() if path.is_file() else b""
+            assert not re.search(rb"u0\d\d|Phone of|%s" % KEY.encode(), content), path
+        if not snapshots.list().empty:
+            break
+        assert "u007" not in str(error)
+        fleet.first = lambda user_id: None
+        kd.fleet.sweep(client, IDS, snapshots)
+    frame = snapshots.read("users")
+    assert frame["user_id"].str.startswith("user-").all()
+    assert frame["user_id"].is_monotonic_increasing
+
+
+def test_a_bound_on_the_rate_holds_in_every_second(fleet, client, snapshots, monkeypatch):
+    sent, wait = [], pacing.Pace.wait
+
+    def waited(self):
+        sent.append(wait(self))
+        return sent[-1]
+
+    monkeypatch.setattr(pacing.Pace, "wait", waited)
+    kd.fleet.sweep(client, IDS[:20], snapshots, max_rate=100)
+    sent.sort()
+    assert len(sent) == 80
+    gaps = [late - early for early, late in itertools.pairwise(sent)]
+    assert min(gaps) >= 0.0099
+    assert sum(gaps) < 1.5
+    assert client._service.transport._pace.most_per_s is None
+
+
+def test_a_sample_depends_on_seed_and_ids_alone_and_larger_ones_hold_it(fleet, client, snapshots):
+    table = pd.DataFrame({"user_id": IDS})
+    ten, twenty, other = (
+        set(users.sampled(table, size, seed)["user_id"])
+        for size, seed in [(10, 1), (20, 1), (10, 2)]
+    )
+    mixed = set(users.sampled(table.sample(frac=1, random_state=3), 10, 1)["user_id"])
+    assert (len(ten), len(twenty)) == (10, 20)
+    assert ten < twenty
+    assert mixed == ten != other
+    made = kd.fleet.sweep(client, IDS, snapshots, sample=10, seed=1)
+    assert set(outcomes(snapshots)) == ten
+    assert (made.manifest["sampled_of"], made.manifest["seed"]) == (60, 1)
+
+
+def test_records_without_a_device_are_looked_up_and_odd_rows_kept(
+    service, fleet, client, snapshots
+):
+    odd = {
+        "u001": {"deviceInfo": {"deviceId": 9}, "version": "one"},
+        "u002": {"deviceInfo": None},
+        "u003": {"recordId": ""},
+    }
+    usual = service.answer
+
+    def answer(asked):
+        user_id = asked.headers["X-User-Id"]
+        if asked.query.get("moduleCode") != "101" or user_id not in odd:
+            return usual(asked)
+        mine = asked.query.get("deviceId") in {None, f"9{user_id}"}
+        return service.Answer(
+            {"code": 0, "data": [record(user_id, "101") | odd[user_id]] if mine else []}
+        )
+
+    service.answer = answer
+    made = kd.fleet.sweep(client, IDS[:6], snapshots)
+    fetched = kd.fleet.fetch(client, IDS[:6])
+    got = snapshots.read()
+    by = ["user_id", "record_id"]
+    pd.testing.assert_frame_equal(
+        got.sort_values(by, ignore_index=True), fetched.records.sort_values(by, ignore_index=True)
+    )
+    found = got.set_index("record_id")["device_source"]
+    assert found["101002"] == "query"
+    line = {(line["dataset"], line["module"]): line for line in made.manifest["ledger"]}
+    assert line["records", "album"]["set_aside"] == 1
+    assert line["records", "album"]["coerced"] == 1
+    told = kd.ledger(fetched.records).groupby(["dataset", "module"])["rows"].sum()
+    assert all(told[key] == each["rows"] for key, each in line.items() if key[1])
+
+
+@pytest.mark.parametrize(
+    ("ids", "options", "says"),
+    [
+        ("u1", {}, r"sweep\(\) takes a list"),
+        ([], {}, "no users"),
+        (["u1", None], {}, "position 1"),
+        (["u1"], {"workers": 0}, "workers="),
+        (["u1"], {"max_rate": 0}, "max_rate="),
+        (["u1"], {"max_rate": float("nan")}, "max_rate="),
+        (["u1"], {"sample": 0}, "sample="),
+        (["u1"], {"seed": "x"}, "seed="),
+        (["u1"], {"errors": "no"}, "errors="),
+        (["u1", "u2"], {"workers": 2}, "clock of your own"),
+        (pd.DataFrame({"user_id": ["u1"], "snapshot": ["x"]}), {}, "rename"),
+        (pd.DataFrame({"user_id": ["u1"], 7: ["x"]}), {}, "rename"),
+    ],
+)
+def test_what_is_unfit_is_refused_before_anything_is_asked(  # noqa: PLR0913, PLR0917 -- a table
+    fleet, client, snapshots, ids, options, says
+):
+    with pytest.raises(kd.InvalidParameterError, match=says):
+        kd.fleet.sweep(client, ids, snapshots, **options)
+    assert not fleet.asked
+    assert not snapshots._place.folder.exists()
+
+
+def test_a_token_and_credentials_of_ones_own_are_refused(service, snapshots):
+    class Own(kd.AppAuth):
+        pass
+
+    with service.connect() as client, pytest.raises(kd.ConfigurationError, match="AppAuth"):
+        kd.fleet.sweep(client, IDS, snapshots)
+    own, refused = (
+        Own("a3", "5e1c0ffee"),
+        pytest.raises(kd.InvalidParameterError, match="Own cannot"),
+    )
+    with service.connect(auth=own) as client, refused:
+        kd.fleet.sweep(client, IDS, snapshots, workers=2)
+    with pytest.raises(kd.InvalidParameterError, match=r"Snapshots\('folder'\)"):
+        kd.fleet.sweep(client, IDS, "folder")
+    assert not service.asked
+
+
+def test_the_command_sweeps_and_says_what_and_where(tmp_path, monkeypatch):
+    kd.sandbox.users().head(12).to_csv(tmp_path / "users.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    command = ["sweep", "users.csv", "-o", "sweeps", "--sandbox", "--max-rate", "500"]
+    ran = CliRunner().invoke(cli.main, command)
+    assert ran.exit_code == 0, ran.output
+    assert ran.stderr.startswith("Complete: sweeps has Snapshot(20251217T083000Z, 12 users, ")
+    assert list(kd.snapshots.Snapshots(tmp_path / "sweeps").read("users").columns[-2:]) == [
+        "region",
+        "plan",
+    ]
+
+
+def test_the_command_tells_what_failed_and_how_to_go_on(
+    service, fleet, client, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"user_id": IDS}).to_csv("users.csv", index=False)
+    for name, value in {
+        "ENDPOINT": service.endpoint,
+        "APP_ID": "a3",
+        "APP_SECRET": "5e1c0",
+    }.items():
+        monkeypatch.setenv(f"KOODRIVE_{name}", value)
+    fleet.first = failing(service, "u007", status=404)
+    run = ["sweep", "users.csv", "-o", "sweeps"]
+    ran = CliRunner().invoke(cli.main, run)
+    assert ran.exit_code == 3
+    assert "1 of 60 users are left: user u007" in ran.stderr
+    assert "the same command asks for these alone; --partial" in ran.stderr
+    with monkeypatch.context() as patched:
+        patched.setattr(parts.Parts, "note", interrupted)
+        ran = CliRunner().invoke(cli.main, run)
+    assert ran.exit_code == 130
+    assert "the same command goes on" in ran.stderr
+    ran = CliRunner().invoke(cli.main, [*run, "--partial"])
+    assert ran.exit_code == 3
+    assert "Incomplete: sweeps has Snapshot(" in ran.stderr
+    assert len(kd.snapshots.Snapshots("sweeps").read()) == 177
+
+
+def interrupted(self, piece):
+    raise KeyboardInterrupt
