@@ -56,9 +56,10 @@ class Service:
 
     def now(self) -> pd.Timestamp:
         """Tell the time that rows are stamped with, in UTC and whole milliseconds."""
-        now = pd.Timestamp((self.clock or self.transport.clock.now)())
-        now = now.tz_localize(UTC) if now.tzinfo is None else now.tz_convert(UTC)
-        return now.floor("ms").as_unit("ms")
+        now = (self.clock or self.transport.clock.now)()
+        now = now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
+        # pandas would take ten times as long to do the same, for every request.
+        return pd.Timestamp(now.replace(microsecond=now.microsecond // 1000 * 1000)).as_unit("ms")
 
 
 @dataclass(slots=True, repr=False)
