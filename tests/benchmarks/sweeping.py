@@ -86,13 +86,13 @@ def rate(one):
     return one["requests"] / one["s"]
 
 
-def measured(runs, few, many):
-    """Sweep as often and so many users; give a line for each figure."""
+def measured(runs, some, few, many):
+    """Sweep so often: `some` users for the rate, `few` and `many` for the memory."""
     found = {name: [] for name in ("one", "two", "few", "many")}
     with sandbox(many, LATENCY_S) as slow, sandbox(many, 0) as quick:
         for _ in range(runs):
-            found["one"].append(swept(slow, many, few))
-            found["two"].append(swept(slow, many, few, workers=2))
+            found["one"].append(swept(slow, many, some))
+            found["two"].append(swept(slow, many, some, workers=2))
             found["few"].append(swept(quick, many, few))
             found["many"].append(swept(quick, many, many))
 
@@ -128,17 +128,17 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description="Measure sweeping beside the requests alone.")
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it runs")
     is_quick = parser.parse_args(arguments).quick
-    runs, few, many = (1, 20, 40) if is_quick else (5, 1_000, 5_000)
+    sizes = (1, 20, 20, 40) if is_quick else (5, 2_000, 1_000, 5_000)
     print("| what | beside | here | there | ratio | aim | |")
     print("|---|---|---|---|---|---|---|")
-    for what, beside, here, there, unit, ratio, aim, is_reached in measured(runs, few, many):
+    for what, beside, here, there, unit, ratio, aim, is_reached in measured(*sizes):
         verdict = {True: "reached", False: "not reached", None: ""}[is_reached]
         print(
             f"| {what} | {beside} | {here:.3g} {unit} | {there:.3g} {unit} | {ratio:.2f} | {aim} "
             f"| {verdict} |",
             flush=True,
         )
-    kind = "one run each" if is_quick else f"median of {runs} alternating runs"
+    kind = "one run each" if is_quick else f"median of {sizes[0]} alternating runs"
     print(f"\n{machine('requests', 'pandas', 'pyarrow')}; {kind}.")
 
 
