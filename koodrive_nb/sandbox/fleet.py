@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from koodrive_nb.columns import MODULES
 from koodrive_nb.sandbox import habits
-from koodrive_nb.sandbox.calendars import DAY, SECOND
+from koodrive_nb.sandbox.calendars import SECOND
 from koodrive_nb.sandbox.chance import choose, sample, stream
-from koodrive_nb.sandbox.owners import NOW, draw_devices, draw_users, minted
+from koodrive_nb.sandbox.owners import LATER, NOW, draw_devices, draw_users, minted
+from koodrive_nb.sandbox.retention import draw_fates
 from koodrive_nb.sandbox.runs import draw_runs
 
 if TYPE_CHECKING:
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
 
     from koodrive_nb.sandbox.habits import Preset
     from koodrive_nb.sandbox.owners import Devices, Users
+    from koodrive_nb.sandbox.retention import Fates
     from koodrive_nb.sandbox.runs import Runs
 
 NO_TIME = np.iinfo(np.int64).min
 """A time that is missing, as numpy and pandas have it."""
 NO_STATUS = np.int8(-1)
 DIRT = ("", *habits.DIRT, "nameless")
+_DIRT_OF_THE_END = [
+    DIRT.index(name) for name in ("ends_before_start", "status_3", "status_null", "no_end")
+]
 PROPERTIES = ("missing", "empty", "malformed", "json")
 CLOCKS = ("utc", "utc_seconds", "china")
 
@@ -57,61 +62,87 @@ class Records:
     incident: NDArray[np.int8]
     dirt: NDArray[np.int8]
 
+    def only(self, rows: NDArray[Any]) -> Records:
+        """Give these records alone."""
+        return Records(*(getattr(self, name)[rows] for name in Records.__slots__))
+
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Who has which devices, and which records the service has of them."""
+    """Who has which devices, and which records the service has of them, at `as_of`.
+
+    `as_of` is in milliseconds since 1970.
+    """
 
     users: Users
     devices: Devices
     records: Records
+    as_of: int = NOW
 
 
-def draw(preset: Preset, seed: int) -> Fleet:
-    """Draw a fleet, the same for the same preset and seed."""
+def draw(preset: Preset, seed: int, as_of: int = NOW) -> Fleet:
+    """Draw a fleet, the same for the same preset and seed, as it was at an instant up to NOW."""
     users = draw_users(preset, seed)
     devices = draw_devices(preset, seed, users)
-    runs, status = _kept(seed, devices, draw_runs(preset, seed, devices))
-    records = _written(preset, seed, devices, runs, status)
+    runs = draw_runs(preset, seed, devices)
+    fates = draw_fates(seed, devices, runs)
+    is_kept = fates.purged_at > NOW
+    status = fates.status(NOW)
+    records = _written(preset, seed, devices, runs.only(is_kept), status[is_kept])
     _soil(seed, devices, records)
     _round_times(records)
-    return Fleet(users, devices, records)
+    if as_of == NOW:
+        return Fleet(users, devices, records)
+    # What has been purged since is drawn apart, so that it changes nothing of what was kept.
+    gone = _written(preset, seed, devices, runs.only(~is_kept), status[~is_kept], " of purged")
+    _round_times(gone)
+    records = _in_order(records, gone, is_kept)
+    if preset.device_info == "given":
+        # Records name a device until it is unbound.
+        named = devices.is_nameless & (devices.unbound_at > as_of)
+        records.names_device[named[records.device]] = True
+    _take_back(records, fates, as_of)
+    records = records.only((runs.start <= as_of) & (fates.purged_at > as_of))
+    place = np.cumsum(devices.bound_at <= as_of) - 1
+    records = replace(records, device=place[records.device])
+    return Fleet(users, _devices_at(devices, as_of), records, as_of)
 
 
-def _kept(seed: int, devices: Devices, runs: Runs) -> tuple[Runs, NDArray[np.int8]]:
-    """Drop what the service has purged, and give the status of the others."""
-    chance = stream(seed, "retention")
-    status = np.zeros(len(runs.lane), np.int8)
-    done = np.flatnonzero(~runs.stuck & (runs.end <= NOW))
-    status[done] = 1
-    # A copy is one too many from the moment that so many newer ones have ended.
-    keeps = np.array([habits.MODULE_HABITS[code].keeps for code in MODULES])
-    newer = np.arange(len(done)) + keeps[runs.module[done]]
-    place = np.minimum(newer, len(done) - 1)
-    surplus = (newer < len(done)) & (runs.lane[done[place]] == runs.lane[done])
-    wait = _wait(chance, habits.PURGE_MEAN_DAYS, len(done))
-    is_purged = surplus & (runs.end[done[place]] + wait <= NOW)
-    # All copies of a device are too many from the moment that it was unbound.
-    device = runs.device[done]
-    wait = _wait(chance, habits.UNBOUND_PURGE_MEAN_DAYS, len(done))
-    is_purged |= devices.unbound_at[device] <= NOW - wait
-    status[done[surplus | devices.unbound[device]]] = 2
-    old = runs.start < NOW - habits.ABANDONED_AFTER_DAYS * DAY
-    given_up = chance.random(len(status)) < habits.ABANDONED_SHARE
-    status[runs.stuck & old & given_up] = 2
-    kept = np.delete(np.arange(len(status)), done[is_purged])
-    return runs.only(kept), status[kept]
+def _in_order(kept: Records, gone: Records, is_kept: NDArray[np.bool_]) -> Records:
+    """Put what was kept and what was purged in the order of their runs."""
+    place = np.argsort(np.argsort(~is_kept, kind="stable"))
+    columns = ((getattr(kept, name), getattr(gone, name)) for name in Records.__slots__)
+    return Records(*(np.append(*both)[place] for both in columns))
 
 
-def _wait(chance: np.random.Generator, mean_days: float, size: int) -> NDArray[np.int64]:
-    return (mean_days * DAY * chance.standard_exponential(size)).astype(np.int64)
+def _take_back(records: Records, fates: Fates, as_of: int) -> None:
+    """Undo what became of records after an earlier instant."""
+    status = fates.status(as_of)
+    is_changed = status != fates.status(NOW)
+    records.status[is_changed] = status[is_changed]
+    is_open = fates.ended_at > as_of
+    records.end[is_open] = NO_TIME
+    records.dirt[is_open & np.isin(records.dirt, _DIRT_OF_THE_END)] = 0
 
 
-def _written(
-    preset: Preset, seed: int, devices: Devices, runs: Runs, status: NDArray[np.int8]
+def _devices_at(devices: Devices, as_of: int) -> Devices:
+    """Give the devices that were bound by an earlier instant, without what befell them later."""
+    found = devices.only(devices.bound_at <= as_of)
+    for befell_at in (found.dropped_at, found.unbound_at):
+        befell_at[befell_at > as_of] = LATER
+    return replace(found, is_nameless=found.is_nameless & found.unbound)
+
+
+def _written(  # noqa: PLR0913, PLR0917 -- each is drawn or given for the runs
+    preset: Preset,
+    seed: int,
+    devices: Devices,
+    runs: Runs,
+    status: NDArray[np.int8],
+    of: str = "",
 ) -> Records:
     """Write down what clients say of these runs."""
-    chance = stream(seed, "properties")
+    chance = stream(seed, f"properties{of}")
     size = len(status)
     kind = choose(chance, [habits.NO_PROPERTIES, habits.EMPTY_PROPERTIES], size)
     tells = chance.random(size) >= habits.NO_PROPERTIES + habits.EMPTY_PROPERTIES
@@ -143,7 +174,7 @@ def _written(
         status,
         names_device,
         choose(
-            stream(seed, "clocks"),
+            stream(seed, f"clocks{of}"),
             [1 - habits.UTC_SECONDS - habits.CHINA_TIME, habits.UTC_SECONDS, habits.CHINA_TIME],
             size,
         ),

@@ -13,11 +13,12 @@ from koodrive_nb import privacy
 from koodrive_nb.columns import DATASETS, DEVICE_SOURCES, MODULES, SOURCES, STATUSES, STRING, TIME
 from koodrive_nb.sandbox import habits, properties
 from koodrive_nb.sandbox.fleet import DIRT, NO_STATUS, NO_TIME, draw
-from koodrive_nb.sandbox.ids import AS_OF
-from koodrive_nb.sandbox.owners import LATER, draw_users
+from koodrive_nb.sandbox.ids import checked_as_of
+from koodrive_nb.sandbox.owners import LATER, draw_users, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from numpy.typing import NDArray
 
@@ -48,17 +49,27 @@ class Frames:
     device_truth: pd.DataFrame
 
 
-def frames(preset: str | Preset = "small", seed: int = 0) -> Frames:
+def frames(
+    preset: str | Preset = "small", seed: int = 0, *, as_of: str | datetime | None = None
+) -> Frames:
     """Draw a synthetic fleet, the same for the same preset and seed, as of the fixed instant.
 
     Presets: small has 200 users (8 000 records), medium 10 000 (420 000), large 25 000 (a million).
     `records` and `devices` are what fetching every user from `Sandbox(preset=..., seed=...)` with
     `clock=kd.sandbox.as_of` brings, but carry no ledger.
 
+    `as_of`, with its zone, is an earlier instant of the last 60 days: what began or was bound later
+    is not there, what ended or was dropped later is still as it was, and what has been purged since
+    is back. The latter has no dirt but names that are missing; a record created in the future by a
+    client's clock is so at every instant.
+
     Raises:
-        InvalidParameterError: There is no such preset, or the seed is no whole number.
+        InvalidParameterError: There is no such preset, the seed is no whole number, or `as_of` is
+            no such instant.
     """
-    fleet = draw(habits.preset_of(preset), habits.checked_seed(seed))
+    fleet = draw(
+        habits.preset_of(preset), habits.checked_seed(seed), milliseconds(checked_as_of(as_of))
+    )
     records = fleet.records
     # Ids all have 19 digits, so that they sort alike as numbers and as text.
     order = np.lexsort((records.ids, records.start))
@@ -66,7 +77,7 @@ def frames(preset: str | Preset = "small", seed: int = 0) -> Frames:
     by_age = np.lexsort((devices.ids, devices.bound_at))
     drawn = (
         _records(fleet, order),
-        _frame("devices", _devices(fleet, by_age[~devices.unbound[by_age]])),
+        _frame("devices", fleet, _devices(fleet, by_age[~devices.unbound[by_age]])),
         _users(fleet.users),
         pd.DataFrame(
             {
@@ -127,6 +138,7 @@ def _records(fleet: Fleet, order: NDArray[np.int64]) -> pd.DataFrame:
     record, query, missing = (DEVICE_SOURCES.index(name) for name in ("record", "query", "missing"))
     return _frame(
         "records",
+        fleet,
         {
             **_devices(fleet, device, is_lost),
             "record_id": _digits(records.ids[order]),
@@ -162,13 +174,13 @@ def _devices(
     }
 
 
-def _frame(dataset: str, values: Mapping[str, Any]) -> pd.DataFrame:
+def _frame(dataset: str, fleet: Fleet, values: Mapping[str, Any]) -> pd.DataFrame:
     """Put the columns of a dataset in their order, and add what every row of the fleet shares."""
     size = len(values["user_id"])
     shared = {
         "extra": _series(pa.nulls(size, pa.string())),
         "source": np.full(size, SOURCES.index("sandbox")),
-        "fetched_at": pd.Series(pd.Timestamp(AS_OF), range(size), TIME),
+        "fetched_at": pd.Series(pd.Timestamp(fleet.as_of, unit="ms", tz="UTC"), range(size), TIME),
     }
     made = {}
     for column in DATASETS[dataset]:

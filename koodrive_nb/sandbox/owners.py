@@ -21,8 +21,15 @@ if TYPE_CHECKING:
     from koodrive_nb.sandbox.habits import Preset
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-NOW = (AS_OF - _EPOCH) // timedelta(milliseconds=1)
-_ID_EPOCH = (ID_EPOCH - _EPOCH) // timedelta(milliseconds=1)
+
+
+def milliseconds(instant: datetime) -> int:
+    """Count the milliseconds since 1970, as everything that is drawn does."""
+    return (instant - _EPOCH) // timedelta(milliseconds=1)
+
+
+NOW = milliseconds(AS_OF)
+_ID_EPOCH = milliseconds(ID_EPOCH)
 LATER = np.iinfo(np.int64).max
 """When what never happens happens."""
 _CODE_LENGTHS = (8, 10, 16)
@@ -74,6 +81,10 @@ class Devices:
         """Tell which devices are bound no longer."""
         unbound: NDArray[np.bool_] = self.unbound_at != LATER
         return unbound
+
+    def only(self, rows: NDArray[Any]) -> Devices:
+        """Give these devices alone."""
+        return Devices(*(getattr(self, name)[rows] for name in Devices.__slots__))
 
 
 def draw_users(preset: Preset, seed: int) -> Users:

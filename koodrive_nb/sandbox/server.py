@@ -15,10 +15,12 @@ import uvicorn
 
 from koodrive_nb.sandbox.calls import Calls, Credentials
 from koodrive_nb.sandbox.faults import Faults, RateLimit
+from koodrive_nb.sandbox.ids import checked_as_of
 from koodrive_nb.sandbox.synthetic import users
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from koodrive_nb.sandbox.faults import Fault
     from koodrive_nb.sandbox.habits import Preset
@@ -32,14 +34,17 @@ class Sandbox:
     Every start makes new credentials: a `token`, which opens the default user with devices in every
     condition, and `app_id` with `app_secret`, which open every synthetic user: `crowd` with a
     million records too, and those of `kd.sandbox.users(preset, seed)`, whose fleet is drawn at the
-    first request for one of them. `faults` say how it misbehaves, drawn from `seed`; `rate_limit`
-    is in requests a second. `statuses` counts the answers since the start by HTTP status.
+    first request for one of them. `as_of` is an earlier instant to show that fleet at, as in
+    `kd.sandbox.frames`; the default user and `crowd` are as of the fixed instant at all times.
+    `faults` say how it misbehaves, drawn from `seed`; `rate_limit` is in requests a second.
+    `statuses` counts the answers since the start by HTTP status.
 
     Raises:
-        InvalidParameterError: There is no such preset, or the seed is no whole number.
+        InvalidParameterError: There is no such preset, the seed is no whole number, or `as_of` is
+            no such instant.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- each is a setting of its own, and keyword-only
         self,
         port: int = 0,
         *,
@@ -47,6 +52,7 @@ class Sandbox:
         rate_limit: float | None = None,
         preset: str | Preset = "small",
         seed: int = 0,
+        as_of: str | datetime | None = None,
     ) -> None:
         if rate_limit is not None and rate_limit <= 0:
             raise ValueError("rate_limit= takes requests a second, above 0, or None for no limit.")
@@ -55,7 +61,8 @@ class Sandbox:
         self._planned = tuple(faults)
         self._rate_limit = rate_limit
         self._seed = seed
-        self._users = users(preset, seed)
+        self._as_of = checked_as_of(as_of)
+        self._users = users(preset, seed, self._as_of)
         self._credentials = Credentials(str)
         self._calls: Calls | None = None
         self._server: uvicorn.Server | None = None
@@ -75,6 +82,16 @@ class Sandbox:
     def app_secret(self) -> str:
         """The secret that requests of the AppId are signed with."""
         return self._credentials.app_secret
+
+    @property
+    def as_of(self) -> datetime:
+        """The instant that the users of the fleet are shown at."""
+        return self._as_of
+
+    @property
+    def is_running(self) -> bool:
+        """Whether requests are answered."""
+        return self._server is not None
 
     @property
     def statuses(self) -> Counter[int]:

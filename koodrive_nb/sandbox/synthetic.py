@@ -23,7 +23,7 @@ from koodrive_nb.sandbox.crowd import Crowd
 from koodrive_nb.sandbox.fleet import draw
 from koodrive_nb.sandbox.habits import checked_seed, preset_of
 from koodrive_nb.sandbox.ids import AS_OF, compact, mint, minted_at, text
-from koodrive_nb.sandbox.owners import draw_users
+from koodrive_nb.sandbox.owners import draw_users, milliseconds
 from koodrive_nb.sandbox.wire import FleetUser
 
 if TYPE_CHECKING:
@@ -64,21 +64,24 @@ class User(Protocol):
         """Give the records from `start` to `stop` of a listing, and how many it has in all."""
 
 
-def users(preset: str | Preset = "small", seed: int = 0) -> Mapping[str, User]:
-    """Give the sandbox's users by their id.
+def users(
+    preset: str | Preset = "small", seed: int = 0, as_of: datetime = AS_OF
+) -> Mapping[str, User]:
+    """Give the sandbox's users by their id, those of the fleet as they were at an instant.
 
     Raises:
         InvalidParameterError: There is no such preset, or the seed is no whole number.
     """
-    return _Users(preset_of(preset), checked_seed(seed))
+    return _Users(preset_of(preset), checked_seed(seed), milliseconds(as_of))
 
 
 class _Users(Mapping[str, User]):
     """The two users who have always been there, and those of a fleet, drawn when it is needed."""
 
-    def __init__(self, preset: Preset, seed: int) -> None:
+    def __init__(self, preset: Preset, seed: int, as_of: int) -> None:
         self._preset = preset
         self._seed = seed
+        self._as_of = as_of
         self._known: Mapping[str, User] = {DEFAULT_USER: _Household(), CROWD_USER: Crowd()}
 
     @cached_property
@@ -88,7 +91,7 @@ class _Users(Mapping[str, User]):
 
     @cached_property
     def _fleet(self) -> Fleet:
-        return draw(self._preset, self._seed)
+        return draw(self._preset, self._seed, self._as_of)
 
     def __getitem__(self, user_id: str) -> User:
         if user_id in self._known:
