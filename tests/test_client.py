@@ -3,6 +3,7 @@ import io
 import pickle
 import sys
 import threading
+from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
@@ -179,6 +180,29 @@ def test_a_sandbox_reached_as_live_service_still_labels_its_rows():
         assert set(client.record(DOCUMENTED)["source"]) == {"sandbox"}
 
 
+def test_a_running_sandbox_is_connected_to_as_of_its_own_instant():
+    before = kd.sandbox.Sandbox(as_of="2025-12-10T16:30+08:00")
+    with pytest.raises(kd.InvalidParameterError, match=r"not running: .*start\(\) before"):
+        kd.connect(before)
+    user = kd.sandbox.users()["user_id"].iloc[0]
+    with before, kd.connect(before, user_id=user, max_workers=2) as client:
+        records, devices = client.records(), client.devices()
+        assert repr(client) == f"Client(source='sandbox', user_id='{user}', auth='app')"
+        assert kd.connect(before).devices()["device_name"].iloc[0] == "Magic v3"
+    for frame in (records, devices):
+        assert set(frame["fetched_at"]) == {pd.Timestamp("2025-12-10T08:30Z")}
+        assert set(frame["source"]) == {"sandbox"}
+    assert records["create_time"].max() < pd.Timestamp("2025-12-10T08:30Z")
+    with pytest.raises(kd.InvalidParameterError, match="not running"):
+        kd.connect(before)
+
+
+def test_a_clock_that_is_given_counts_before_that_of_the_sandbox():
+    moment = datetime(2025, 12, 17, 9, tzinfo=UTC)
+    with kd.sandbox.Sandbox() as running, kd.connect(running, clock=lambda: moment) as client:
+        assert set(client.devices()["fetched_at"]) == {pd.Timestamp(moment)}
+
+
 def test_a_live_service_is_labelled_live(service):
     service.lists([{"recordId": "1"}])
     with service.connect() as client:
@@ -191,6 +215,7 @@ def test_a_live_service_is_labelled_live(service):
     ("arguments", "says"),
     [
         ({"service": "s3cret"}, 'takes "live" or "sandbox"'),
+        ({"service": 5}, "or a kd.sandbox.Sandbox"),
         ({"service": "sandbox", "endpoint": "https://x"}, "leave endpoint= and auth= out"),
         ({"service": "sandbox", "auth": kd.TokenAuth("x")}, "leave endpoint= and auth= out"),
         ({"service": "sandbox", "max_workers": 0}, "whole number"),
