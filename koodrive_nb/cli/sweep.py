@@ -36,7 +36,11 @@ Examples:
     show_default=True,
     help="Requests under way at once, of each process.",
 )
-@click.option("--max-rate", type=float, help="Requests a second at most, of all processes.")
+@click.option(
+    "--max-rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Requests a second at most, of all processes.",
+)
 @click.option("--sample", type=click.IntRange(1), help="Ask for so many of the users only.")
 @click.option("--seed", type=int, default=0, help="What the sample is drawn by.")
 @click.option("--partial", is_flag=True, help="Publish a snapshot though some users failed.")
