@@ -160,18 +160,17 @@ def test_an_app_acts_for_every_user(prepared, send, user):
 
 
 @pytest.mark.parametrize("sign_host", [True, False])
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("X-Date", stamp(seconds=400)),
-        ("X-User-Id", kd.sandbox.CROWD_USER),
-        ("X-User-Id", f"{kd.sandbox.DEFAULT_USER}1"),
-        ("X-User-Id", ""),
-    ],
-)
-def test_a_header_changed_after_signing_is_refused(prepared, send, name, value, sign_host):
+@pytest.mark.parametrize("user", [kd.sandbox.CROWD_USER, f"{kd.sandbox.DEFAULT_USER}1", ""])
+def test_a_user_changed_after_signing_is_refused(prepared, send, user, sign_host):
     request = prepared(sign_host=sign_host)
-    request.headers[name] = value
+    request.headers["X-User-Id"] = user
+    assert is_refused(send(request))
+
+
+@pytest.mark.parametrize("sign_host", [True, False])
+def test_a_time_changed_after_signing_is_refused(prepared, send, sign_host):
+    request = prepared(sign_host=sign_host)
+    request.headers["X-Date"] = stamp(seconds=400)
     assert is_refused(send(request))
 
 
