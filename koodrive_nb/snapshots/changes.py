@@ -27,12 +27,16 @@ def counted(
     A look is the name of a snapshot, its records (`user_id`, `record_id`, `status_code` and `by`)
     and its users. `lives` tells how long what disappeared had waited.
     """
+    is_marked = lives["to_be_deleted_by"].notna()
+    # What was never seen with the mark got it after it was last seen, and waited for less.
+    after = lives["to_be_deleted_after"].where(is_marked, lives["disappeared_after"])
     waits = lives[list(KEYS)].assign(
         waited_at_least_h=_hours(lives["disappeared_after"] - lives["to_be_deleted_by"]),
-        waited_at_most_h=_hours(lives["disappeared_by"] - lives["to_be_deleted_after"]),
+        waited_at_most_h=_hours(lives["disappeared_by"] - after),
     )
+    waits["waited_at_least_h"] = waits["waited_at_least_h"].where(is_marked, 0.0)
     # Marked when first seen, a record may have waited for any time before.
-    is_open = lives["to_be_deleted_by"].notna() & waits["waited_at_most_h"].isna()
+    is_open = is_marked & waits["waited_at_most_h"].isna()
     waits["waited_at_most_h"] = waits["waited_at_most_h"].mask(is_open, np.inf)
     steps = [_step(*pair, waits, by) for pair in pairwise(looks)]
     names = ["previous", "snapshot", by, "n_users", *_COUNTS, *_WAITS]

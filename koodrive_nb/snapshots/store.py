@@ -176,8 +176,9 @@ class Snapshots:
         and went in between was never seen), `completed` and `to_be_deleted` (not so before),
         `disappeared`, `open` (new in the later one), and of those that disappeared, the median
         hours from when they were first seen as to be deleted to when they were last seen
-        (`waited_at_least_h`), and from when they were last seen as not to be deleted to when they
-        were missed (`waited_at_most_h`; missing where more than half had the mark when first seen).
+        (`waited_at_least_h`, 0 for those never seen so), and from when they were last seen as not
+        to be deleted to when they were missed (`waited_at_most_h`; missing where more than half had
+        the mark when first seen).
 
         Raises:
             InvalidParameterError: The records have no such column to count by.

@@ -92,6 +92,15 @@ def test_the_wait_for_deletion_is_known_up_to_an_interval(build, tmp_path):
     assert changes["waited_at_most_h"].iloc[2] == 72
 
 
+def test_what_was_never_seen_with_its_mark_waited_for_less_than_from_look_to_look(build, tmp_path):
+    store = kd.snapshots.Snapshots(tmp_path)
+    for day, records in enumerate([{"1": COMPLETED}, {}]):
+        store.write(build({"42": records}, NOW + pd.Timedelta(days=day)))
+    (change,) = store.changes().to_dict("records")
+    assert (change["disappeared"], change["to_be_deleted"]) == (1, 0)
+    assert (change["waited_at_least_h"], change["waited_at_most_h"]) == (0, 24)
+
+
 def test_one_snapshot_has_changed_in_nothing(build, tmp_path):
     store = kd.snapshots.Snapshots(tmp_path)
     store.write(build({"42": {"1": NEW}}))
