@@ -1,7 +1,17 @@
 """What is written is there whole or not at all, whatever stops its writer."""
 
+import errno
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
+
+import koodrive_nb as kd
+from koodrive_nb.snapshots import manifests
 
 QUESTION = {"users": 2, "digest": "5f" * 32}
 BEGAN = {"began_at": "2025-12-17T08:00:00.123+00:00"}
@@ -42,3 +52,131 @@ def test_a_draft_goes_on_after_its_writer_with_the_facts_that_it_began_with(snap
         )
     with snapshots._draft(QUESTION, BEGAN) as draft:
         assert draft.parts() == set()
+
+
+def test_a_killed_writer_lets_go_and_what_it_wrote_is_there(snapshots, fleet, tmp_path):
+    with snapshots._draft(QUESTION, BEGAN) as draft:
+        draft.add(0, frames(fleet))
+    code = (
+        "import sys, time, koodrive_nb as kd\n"
+        "with kd.snapshots.Snapshots(sys.argv[1])._draft(eval(sys.argv[2])) as draft:\n"
+        "    draft.add(1, draft.part(0))\n"
+        "    print(flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "fleet", repr(QUESTION)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        try:
+            writer.stdout.readline()
+            with pytest.raises(kd.SnapshotError, match="Another sweep or write is at work"):
+                snapshots.write(fleet)
+        finally:
+            writer.kill()
+    with snapshots._draft(QUESTION) as draft:
+        assert draft.parts() == {0, 1}
+
+
+def test_a_draft_of_another_question_is_kept_until_it_is_discarded(snapshots, fleet):
+    with snapshots._draft(QUESTION, BEGAN) as draft:
+        draft.add(0, frames(fleet))
+    other = QUESTION | {"users": 3, "digest": "6f" * 32}
+    said = r"another question \(users 2, not 3; another digest\).*restart=True"
+    with pytest.raises(kd.SnapshotError, match=said), snapshots._draft(other):
+        pass
+    with snapshots._draft(QUESTION) as draft:
+        assert draft.parts() == {0}
+    with snapshots._draft(other, BEGAN, restart=True) as draft:
+        assert draft.parts() == set()
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"schema_version": 2}'])
+def test_a_draft_that_cannot_be_read_is_kept_until_it_is_discarded(snapshots, tmp_path, content):
+    with snapshots._draft(QUESTION, BEGAN):
+        (tmp_path / "fleet" / ".draft" / "draft.json").write_bytes(content)
+    with pytest.raises(kd.SnapshotError, match="restart=True"), snapshots._draft(QUESTION):
+        pass
+    with snapshots._draft(QUESTION, BEGAN, restart=True) as draft:
+        assert draft.facts == BEGAN
+
+
+def test_what_a_kill_left_half_written_is_not_published(snapshots, fleet):
+    with snapshots._draft(QUESTION, BEGAN) as draft:
+        draft.add(0, frames(fleet))
+        draft.add(1, frames(fleet))
+        (draft.folder / "users" / "part-000001.parquet").unlink()
+        (draft.folder / "records" / ".0123.part").write_bytes(b"half")
+        (draft.folder / "pieces").mkdir()
+        assert draft.parts() == {0}
+        manifest = draft.publish(ENDED, []).manifest
+    files = {f"{name}/part-000000.parquet" for name in FRAMES}
+    assert set(manifest["files"]) == files
+    published = snapshots._place.folder / "snapshot=20251217T080000Z"
+    found = {str(path.relative_to(published)) for path in published.rglob("*") if path.is_file()}
+    assert found == files | {"manifest.json"}
+
+
+def test_an_empty_draft_is_not_published(snapshots):
+    said = "no part to publish"
+    with snapshots._draft(QUESTION, BEGAN) as draft, pytest.raises(kd.SnapshotError, match=said):
+        draft.publish(ENDED, [])
+
+
+def test_a_part_that_is_not_there_is_named(snapshots):
+    said = "records/part-000003.parquet of the draft"
+    with snapshots._draft(QUESTION, BEGAN) as draft, pytest.raises(kd.SnapshotError, match=said):
+        draft.part(3)
+
+
+def test_a_publication_that_fails_leaves_the_draft(snapshots, fleet, monkeypatch):
+    def refuse(self, target):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with snapshots._draft(QUESTION, BEGAN) as draft:
+        draft.add(0, frames(fleet))
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "rename", refuse)
+            with pytest.raises(kd.SnapshotError, match=r"Input/output error.*Nothing was pub"):
+                draft.publish(ENDED, [])
+    assert len(snapshots.list()) == 0
+    with snapshots._draft(QUESTION) as draft:
+        assert draft.publish(ENDED, []).manifest["records"] == 3
+
+
+def test_a_full_disk_publishes_nothing_and_keeps_what_is_there(snapshots, fleet):
+    with snapshots._draft(QUESTION, BEGAN) as draft:
+        draft.add(0, frames(fleet))
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
+        try:
+            for number in (0, 1):
+                with pytest.raises(kd.SnapshotError, match="File too large"):
+                    draft.add(number, frames(fleet))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert draft.parts() == {0}
+        assert len(draft.part(0)["records"]) == 3
+        assert draft.publish(ENDED, []).manifest["records"] == 3
+
+
+def test_a_folder_that_is_only_for_reading_is_refused_and_can_be_read(
+    snapshots, fleet, tmp_path, monkeypatch
+):
+    snapshots.write(fleet)
+    (tmp_path / "fleet").chmod(0o500)
+    if os.geteuid() == 0:
+        # The modes of files do not bind root.
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(kd.SnapshotError, match="Permission denied"):
+        snapshots.write(fleet)
+    assert len(snapshots.read()) == 3
+    (tmp_path / "fleet").chmod(0o700)
+
+
+def test_the_ledger_is_summed_so_that_it_names_nobody():
+    line = {"dataset": "records", "module": "album", "user_id": "42", "complete": True}
+    line |= dict.fromkeys(("pages", "rows", "duplicates", "set_aside", "coerced"), 2)
+    others = [line | {"complete": False}, line | {"dataset": "devices", "module": float("nan")}]
+    devices, records = manifests.summed([line, *others])
+    assert "42" not in str([devices, records])
+    assert (devices["module"], devices["rows"], devices["complete"]) == (None, 2, True)
+    assert (records["module"], records["rows"], records["complete"]) == ("album", 4, False)
