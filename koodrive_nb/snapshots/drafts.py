@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from koodrive_nb import replacing, text
 from koodrive_nb.errors import SnapshotError
 from koodrive_nb.snapshots import layouts, manifests, publishing
-from koodrive_nb.snapshots.locations import reason
+from koodrive_nb.snapshots.locations import Location, reason
 from koodrive_nb.snapshots.manifests import Snapshot
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-
-    from koodrive_nb.snapshots.locations import Location
 
 _PART = re.compile(r"part-([0-9]{6,9})\.parquet")
 _SHORT = 40
@@ -138,7 +136,9 @@ class Draft:
                     continue
                 n = pq.read_metadata(path).num_rows
                 rows[dataset] += n
-                files[f"{dataset}/{path.name}"] = {"bytes": path.stat().st_size, "rows": n}
+                crc32 = Location.of(self.folder).crc32(dataset, path.name)
+                about = {"bytes": path.stat().st_size, "crc32": crc32, "rows": n}
+                files[f"{dataset}/{path.name}"] = about
                 if dataset == "users":
                     column = pq.read_table(path, columns=["outcome"], partitioning=None)[0]
                     for count in column.value_counts().to_pylist():

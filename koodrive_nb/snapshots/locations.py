@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PREFIX = "snapshot="
 _LONGEST = 160
+_BLOCK = 1 << 20
 SNAPSHOT_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z(?:-[1-9][0-9]{0,5})?")
 """The instant, in UTC, at which a sweep began; the second of the same instant ends in -2."""
 
@@ -109,6 +111,19 @@ class Location:
             )
         files = (info for info in below if info.type == pafs.FileType.File)
         return {info.path.removeprefix(base).lstrip("/"): info.size for info in files}
+
+    def crc32(self, *parts: str) -> int:
+        """Compute the CRC-32 of a file, which finds what the checksums of its pages leave out.
+
+        Raises:
+            SnapshotError: It cannot be read.
+        """
+        found = 0
+        path = self.path(*parts)
+        with self.reading("/".join(parts)), self.filesystem.open_input_stream(path) as file:
+            while block := file.read(_BLOCK):
+                found = zlib.crc32(block, found)
+        return found
 
     @contextmanager
     def reading(self, what: str) -> Iterator[None]:

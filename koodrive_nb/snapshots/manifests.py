@@ -30,9 +30,10 @@ _COUNTED = ("pages", "rows", "duplicates", "set_aside", "coerced")
 
 
 class Stored(msgspec.Struct):
-    """A file: its size in bytes, and its rows."""
+    """A file: its size in bytes, the CRC-32 of all of them, and its rows."""
 
     bytes: _Count
+    crc32: _Count
     rows: _Count
 
 

@@ -92,6 +92,9 @@ def table(
     """
     pieces = []
     for path in files(place, snapshot, dataset):
+        stored = snapshot.manifest["files"][path.partition("/")[2]]
+        if place.crc32(path) != stored["crc32"]:
+            raise _damaged(place, path, "was altered")
         with place.reading(path):
             piece = pq.read_table(
                 place.path(path),
@@ -106,11 +109,10 @@ def table(
             name: own.field(name).type for name in own.names if names is None or name in names
         }
         others = kinds.keys() - expected
-        rows = snapshot.manifest["files"][path.partition("/")[2]]["rows"]
         is_fit = expected.items() <= kinds.items() and all(
             dataset == "users" and kinds[name] == pa.string() for name in others
         )
-        if not is_fit or len(piece) != rows:
+        if not is_fit or len(piece) != stored["rows"]:
             raise _damaged(place, path, "has other columns or rows than were written")
         pieces.append(piece)
     return pa.concat_tables(pieces)

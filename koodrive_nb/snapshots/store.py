@@ -77,7 +77,7 @@ class Snapshots:
 
         `dataset` is records, devices or users, `snapshot` "newest", a name of `list()`, or "all",
         which adds a column `snapshot`: there, a record comes once for each snapshot that has it.
-        Every page of the files is verified by its checksum.
+        All bytes of the files are verified by their checksums.
 
         Raises:
             InvalidParameterError: There is no such dataset or snapshot.

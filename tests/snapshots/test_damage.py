@@ -1,6 +1,7 @@
 """What is missing, cut, altered or of another version is told by name, and nothing else breaks."""
 
 import json
+import zlib
 
 import pytest
 
@@ -32,13 +33,13 @@ def test_a_file_that_was_cut_is_named(folder, snapshots):
             ask()
 
 
-@pytest.mark.parametrize("place", [0.1, 0.3, -6])
+@pytest.mark.parametrize("place", [1, 0.1, 0.3, 0.9, -6])
 def test_a_file_that_was_altered_is_named(folder, snapshots, place):
     path = folder / RECORDS
     content = bytearray(path.read_bytes())
     content[int(len(content) * place) if isinstance(place, float) else place] ^= 0x5A
     path.write_bytes(content)
-    with pytest.raises(kd.SnapshotError, match=f"{RECORDS} in .* cannot be read"):
+    with pytest.raises(kd.SnapshotError, match=f"{RECORDS} in .* was altered"):
         snapshots.read()
 
 
@@ -47,7 +48,7 @@ def test_a_file_of_another_snapshot_is_named(folder, snapshots):
     other = (folder / NAME / "devices" / "part-000000.parquet").read_bytes()
     path.write_bytes(other)
     facts = json.loads(manifest.read_text())
-    facts["files"]["records/part-000000.parquet"]["bytes"] = len(other)
+    facts["files"]["records/part-000000.parquet"].update(bytes=len(other), crc32=zlib.crc32(other))
     manifest.write_text(json.dumps(facts))
     with pytest.raises(kd.SnapshotError, match=f"{RECORDS} in .* other columns or rows"):
         snapshots.read()
@@ -62,7 +63,10 @@ def test_a_file_of_another_snapshot_is_named(folder, snapshots):
         ({"records": -1}, "is not what this version writes"),
         ({"source": "http://127.0.0.1"}, "is not what this version writes"),
         ({"began_at": "yesterday"}, "is not what this version writes"),
-        ({"files": {"records/../../x.parquet": {"bytes": 1, "rows": 1}}}, "is not what"),
+        (
+            {"files": {"records/../../x.parquet": {"bytes": 1, "crc32": 1, "rows": 1}}},
+            "is not what",
+        ),
         ({"ledger": None}, "is not what this version writes"),
     ],
 )
