@@ -8,6 +8,7 @@ from koodrive_nb.analysis.activities import activity
 from koodrive_nb.analysis.adherences import adherence
 from koodrive_nb.analysis.behind import rows
 from koodrive_nb.analysis.duration_tables import durations
+from koodrive_nb.analysis.estimates import estimate
 from koodrive_nb.analysis.expansion import expand
 from koodrive_nb.analysis.exposures import exposure
 from koodrive_nb.analysis.headlines import headline
@@ -28,6 +29,7 @@ __all__ = [
     "classify",
     "data_quality",
     "durations",
+    "estimate",
     "expand",
     "exposure",
     "exposure_history",

@@ -28,11 +28,14 @@ def settle(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: found[name] for name in COLUMNS})
 
 
-def wilson(hits: Numbers, n: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """Give hits / n with its 95 % score interval (Wilson 1927); not a number where n is 0."""
-    z2 = Z_95**2
+def wilson(hits: Numbers, n: Numbers, z: float = Z_95) -> tuple[Numbers, Numbers, Numbers]:
+    """Give hits / n with its score interval (Wilson 1927), 95 % by default; no number where n is 0.
+
+    `z` is how many standard deviations the interval reaches to each side.
+    """
+    z2 = z**2
     with np.errstate(divide="ignore", invalid="ignore"):
         share = hits / n
         middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-        half = Z_95 / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+        half = z / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     return share, np.maximum(0.0, middle - half), np.minimum(1.0, middle + half)
