@@ -1,4 +1,5 @@
 import builtins
+import re
 import sys
 import time
 from types import SimpleNamespace
@@ -145,13 +146,21 @@ def test_a_bar_is_brought_to_the_count(monkeypatch, capsys, total, shown):
 
 def test_a_bar_follows_the_count_and_does_not_add_it_up(monkeypatch, capsys):
     monkeypatch.setattr(progress, "_AFTER_S", 0)
-    counts = iter([3, 3, 5, 5, 8])
+    counts = iter([0, 3, 3, 5, 5, 8])
     with progress.bar(WANTED, "backup records", "page", 10, lambda: next(counts)) as update:
         for _ in range(4):
             update()
         time.sleep(0.12)
         update()
         assert "8/10" in capsys.readouterr().err
+
+
+def test_what_was_done_before_the_bar_does_not_count_for_its_pace(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_AFTER_S", 0)
+    with progress.bar(WANTED, "backup records", "page", 1000, lambda: 900) as update:
+        time.sleep(0.12)
+        update()
+    assert re.search(r"900/1000 \[00:00<\?, *\?page/s\]", capsys.readouterr().err)
 
 
 def test_a_bar_leaves_nothing_behind(monkeypatch, capsys):

@@ -24,13 +24,13 @@ from koodrive_nb.fleet import parts, pieces, visits
 
 pieces.PART_USERS = parts.PART_USERS = {PART}
 visits._KEPT_EVERY_S = 0.05
-endpoint, app_id, secret, folder = sys.stdin.read().split()
+endpoint, app_id, secret, folder, workers = sys.stdin.read().split()
 auth = kd.AppAuth(app_id, secret)
 client = kd.connect(
     endpoint=endpoint, auth=auth, user_id="x", clock=kd.sandbox.as_of, progress=False
 )
 users = kd.sandbox.users(kd.sandbox.Preset(200))
-kd.fleet.sweep(client, users, kd.snapshots.Snapshots(folder))
+kd.fleet.sweep(client, users, kd.snapshots.Snapshots(folder), workers=int(workers))
 """
 
 
@@ -104,10 +104,10 @@ def undisturbed(sandbox, tmp_path_factory):
     return found
 
 
-def begun(sandbox, snapshots):
+def begun(sandbox, snapshots, workers=1):
     process = subprocess.Popen([sys.executable, "-c", SWEEP], stdin=subprocess.PIPE, text=True)
     told = (sandbox.endpoint, sandbox.app_id, sandbox.app_secret, snapshots._place.folder)
-    process.stdin.write(" ".join(map(str, told)))
+    process.stdin.write(" ".join(map(str, [*told, workers])))
     process.stdin.close()
     return process
 
@@ -181,8 +181,8 @@ def test_two_processes_bring_the_same(sandbox, frames, snapshots):
     assert pages > 4 * len(frames.users)
 
 
-def children():
-    mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+def children(parent):
+    mine = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return [pid for pid in mine if b"fleet.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
@@ -193,7 +193,7 @@ def test_a_process_that_dies_is_told_of_and_costs_nothing_that_was_kept(
 
     def kill_one(self, piece):
         note(self, piece)
-        for pid in children()[: not noted]:
+        for pid in children(os.getpid())[: not noted]:
             for name in ("cmdline", "environ"):
                 shown = Path(f"/proc/{pid}/{name}").read_bytes().decode()
                 assert sandbox.app_secret not in shown
@@ -212,5 +212,23 @@ def test_a_process_that_dies_is_told_of_and_costs_nothing_that_was_kept(
         monkeypatch.setattr(parts.Parts, "note", note)
         caught.value.resume()
     assert before == {user_id: asked[user_id] for user_id in before}
-    assert not children()
+    assert not children(os.getpid())
+    assert_is(snapshots, frames)
+
+
+def test_processes_end_with_the_one_that_started_them(sandbox, frames, snapshots):
+    process = begun(sandbox, snapshots, workers=2)
+    while not kept(snapshots._place.folder):
+        assert process.poll() is None
+        time.sleep(0.01)
+    orphans = [Path(f"/proc/{pid}/cmdline") for pid in children(process.pid)]
+    assert len(orphans) == 2
+    process.kill()
+    process.wait()
+    ends_at = time.monotonic() + 10
+    while any(path.exists() and path.read_bytes() for path in orphans):
+        assert time.monotonic() < ends_at
+        time.sleep(0.05)
+    with connected(sandbox) as client:
+        kd.fleet.sweep(client, frames.users, snapshots, restart=True)
     assert_is(snapshots, frames)
