@@ -70,11 +70,10 @@ def sampled(users: pd.DataFrame, sample: int | None, seed: int) -> pd.DataFrame:
 def digest(ids: Iterable[str], others: pd.DataFrame) -> str:
     """Tell one list of users from another, without naming anybody."""
     found = hashlib.sha256()
-    for user_id in ids:
-        found.update(f"{user_id}\n".encode())
-    hashed = pd.util.hash_pandas_object(others.astype(STRING), index=False)
-    found.update("\n".join(map(str, others.columns)).encode())
-    found.update(hashed.to_numpy().tobytes())
+    for text in (*others.columns, "", *ids):
+        found.update(f"{text}\n".encode())
+    for name in others.columns:
+        found.update(pd.util.hash_pandas_object(others[name], index=False).to_numpy().tobytes())
     return found.hexdigest()
 
 
