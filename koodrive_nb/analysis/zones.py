@@ -61,7 +61,10 @@ def epoch_ms(frame: nw.LazyFrame[Any], column: str) -> nw.Expr:
     at = nw.col(column)
     if frame.implementation.is_pandas_like() or frame.implementation.is_polars():
         return at.dt.timestamp("ms")
-    # narwhals has no dt.timestamp for DuckDB and Spark, so the calendar is counted out.
+    if frame.implementation.is_duckdb():
+        # This is its epoch_ms(), which takes instants too; the calendar takes fifty times as long.
+        return at.dt.total_milliseconds()
+    # narwhals has no dt.timestamp for Spark, so the calendar is counted out.
     year = at.dt.year().cast(nw.Int64)
     leap_days = (year - 1969) // 4 - (year - 1901) // 100 + (year - 1601) // 400
     days = (year - 1970) * 365 + leap_days + at.dt.ordinal_day() - 1
