@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DEVICE = ("user_id", "device_id")
 NEEDED = ("device_create_time", "module_code")
 _DESCRIBED = ("device_label", "os_family")
+_RAW = ("device_name", "device_os")
 _MODULE = (*DEVICE, "module_code")
 _SUMS = ("n", "n_completed", "n_deleting")
 NEEDED_OF_DEVICES = (*DEVICE, "device_name", "device_create_time", "fetched_at")
@@ -68,7 +69,7 @@ def placed(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
 def of_devices(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     """Leave the records of devices that have a place in time, with what is reduced below."""
     told = ("create_time", "end_time", "as_of", "fetched_at", "state", "device_create_time")
-    keys = (*_MODULE, *_DESCRIBED)
+    keys = (*_MODULE, *_RAW)
     known = placed(rules.coded(frame.select(*keys, *told), *keys))
     return known.filter(~nw.col("_at").is_null(), ~nw.col("device_id").is_null())
 
@@ -88,9 +89,10 @@ def per_module(known: nw.LazyFrame[Any]) -> pd.DataFrame:
         _unfinished=nw.when(nw.col("_open")).then(at),
         **{name: nw.col(name).cast(nw.Int64) for name in ("_held", "_gone")},
     )
-    # By name and system too: a device that was renamed is put together again below.
+    # By name and system too: a device that was renamed is put together again below, and labelled
+    # only then, since text for each record takes longer than all the rest.
     table = rules.collect(
-        marked.group_by(*_MODULE, *_DESCRIBED).agg(
+        marked.group_by(*_MODULE, *_RAW).agg(
             n=nw.len(),
             n_completed=nw.col("_held").sum(),
             n_deleting=nw.col("_gone").sum(),
@@ -103,7 +105,7 @@ def per_module(known: nw.LazyFrame[Any]) -> pd.DataFrame:
             as_of=nw.col("as_of").max(),
         )
     )
-    table = _united(_named(table), [*DEVICE, "module"])
+    table = _united(label_devices(_named(table)), [*DEVICE, "module"])
     table["place"] = table.groupby(list(DEVICE), sort=False).ngroup()
     return table
 
