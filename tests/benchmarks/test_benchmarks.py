@@ -23,7 +23,6 @@ def measured(table, cells):
         # The tables, the second header, and the timeline in two windows.
         ("analysing.py", "<!-- benchmarks: analysis -->", 1, 13 + 1 + 2),
         ("sweeping.py", "<!-- benchmarks: sweep -->", 2, 4),
-        ("comparing.py", "<!-- benchmarks: ways -->", 1, 3),
         ("exploring.py", "<!-- benchmarks: explorer -->", 1, 7),
     ],
 )
