@@ -55,13 +55,17 @@ def devices(client):
 
 
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory):
-    """Give a real Spark, with two workers in this machine's memory."""
+def _java():
     if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
         reason = "Spark needs a Java runtime, and none is installed"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def spark(_java, tmp_path_factory):
+    """Give a real Spark, with two workers in this machine's memory."""
     # It is for few tests, and takes its time.
     from pyspark.sql import SparkSession  # noqa: PLC0415 -- as the comment says
 
