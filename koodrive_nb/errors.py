@@ -129,9 +129,9 @@ class IncompleteError(KooDriveError):
     """Part of a fetch failed after its retries; what came is kept.
 
     `frame` holds exactly the rows that came, in what the call would have returned: a DataFrame, or
-    the `Fleet` of `kd.fleet.fetch`. `failures` has one row for each part that did not come
-    (`user_id`, `what`, `error`, `retryable`, `retry_after_s`), and `resume()` asks for these parts
-    alone.
+    the `Fleet` of `kd.fleet.fetch`; of a sweep, which keeps them on disk, it is None. `failures`
+    has one row for each part that did not come (`user_id`, `what`, `error`, `retryable`,
+    `retry_after_s`), and `resume()` asks for these parts alone.
     """
 
     def __init__(self, message: str, frame: Any, failures: pd.DataFrame, rest: Rest) -> None:
