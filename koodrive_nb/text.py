@@ -1,4 +1,4 @@
-"""Text from the service, made fit to be shown: it may hold anything."""
+"""Text for people; what came from the service is made fit to be shown, since it may be anything."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ _BLANKS = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters without ink, which make a name look like no name."""
 _MARKS_PER_LETTER = 2
 _READ_PER_LETTER = 20
+
+
+def counted(n: int, thing: str) -> str:
+    """Write a number of things: 1 lane, 1,200 lanes."""
+    return f"{n:,} {thing}" + ("" if n == 1 else "s")
 
 
 def one_line(text: object, limit: int) -> str:

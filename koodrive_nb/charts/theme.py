@@ -18,6 +18,7 @@ from koodrive_nb.analysis.rules import word
 from koodrive_nb.analysis.zones import offset_changes
 from koodrive_nb.charts.options import chart_of as chart_of  # noqa: PLC0414 -- charts take it from here
 from koodrive_nb.streams import ATTRS
+from koodrive_nb.text import counted as counted  # noqa: PLC0414 -- as above
 from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:
@@ -118,11 +119,6 @@ def _isolated(line: str) -> str:
 def _escaped(line: str) -> str:
     # plotly reads no entity for quotes, and has no attribute that one could end.
     return html.escape(line, quote=False).replace("$", "&#36;").replace("%{", "%&#123;")
-
-
-def counted(n: int, thing: str) -> str:
-    """Write a number of things: 1 lane, 1,200 lanes."""
-    return f"{n:,} {thing}" + ("" if n == 1 else "s")
 
 
 def label(text: object) -> str:

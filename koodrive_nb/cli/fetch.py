@@ -10,7 +10,7 @@ import click
 
 from koodrive_nb.cli.extras import need
 from koodrive_nb.cli.failures import Incomplete
-from koodrive_nb.text import one_line
+from koodrive_nb.text import counted, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,15 +131,11 @@ def command(  # noqa: PLR0913 -- what to ask, and where to put it
         frame = _with_columns(frame, users)
     frame.attrs = {"koodrive": {"source": source, "complete": not failures}}
     kd.export.write(frame, output, tz=tz)
-    counted = f"{output} has {_counted(len(frame), dataset)}"
+    written = f"{output} has {counted(len(frame), dataset[:-1])}"
     if failures:
-        raise Incomplete(f"Incomplete: {counted}, without what failed.")
+        raise Incomplete(f"Incomplete: {written}, without what failed.")
     kept.delete()
-    click.echo(f"Complete: {counted} of {_counted(len(question.users), 'users')}.", err=True)
-
-
-def _counted(n: int, plural: str) -> str:
-    return f"{n:,} {plural.removesuffix('s') if n == 1 else plural}"
+    click.echo(f"Complete: {written} of {counted(len(question.users), 'user')}.", err=True)
 
 
 def _check_usage(

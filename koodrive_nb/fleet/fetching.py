@@ -18,6 +18,7 @@ from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.fetching import Fetch, brought, told
 from koodrive_nb.fleet import users
 from koodrive_nb.streams import ATTRS, Stream, keep
+from koodrive_nb.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -57,8 +58,8 @@ class Fleet:
         lost = [f"{counts[name]:,} {name}" for name in _OUTCOMES[1:] if counts[name]]
         state = f"incomplete: {', '.join(lost)}" if lost else "complete"
         return (
-            f"Fleet({_counted(self.users, 'user')}, {_counted(self.devices, 'device')}, "
-            f"{_counted(self.records, 'record')}, {state})"
+            f"Fleet({counted(len(self.users), 'user')}, {counted(len(self.devices), 'device')}, "
+            f"{counted(len(self.records), 'record')}, {state})"
         )
 
 
@@ -116,7 +117,7 @@ class _FleetFetch(Fetch[Fleet]):
 
     def size(self, whole: Fleet) -> str:
         """Tell the records and devices."""
-        return f"{_counted(whole.records, 'record')}, {_counted(whole.devices, 'device')}"
+        return f"{counted(len(whole.records), 'record')}, {counted(len(whole.devices), 'device')}"
 
     def _frame(self, dataset: str, *, is_last: bool) -> pd.DataFrame:
         jobs = [job for job in self.jobs if job.stream.dataset == dataset]
@@ -159,7 +160,7 @@ def _asked(client: Client, listed: pd.DataFrame, errors: str) -> _FleetFetch:
         mine = [account.devices(), *map(account.records, MODULES)]
         jobs += mine
         labels.append(DeviceLabels(account, mine))
-    what = f"backups of {_counted(listed, 'user')}"
+    what = f"backups of {counted(len(listed), 'user')}"
     return _FleetFetch(jobs, what, errors, labels, listed=listed)
 
 
@@ -180,7 +181,3 @@ def _row(user_id: str, jobs: Sequence[Job], n_devices: int, n_records: int) -> t
         min(times, default=None),
         told(failures, 1) if failures else None,
     )
-
-
-def _counted(rows: pd.DataFrame, what: str) -> str:
-    return f"{len(rows):,} {what}{'' if len(rows) == 1 else 's'}"

@@ -13,6 +13,7 @@ import msgspec
 import pandas as pd
 
 from koodrive_nb.errors import SnapshotError
+from koodrive_nb.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,12 +84,8 @@ class Snapshot:
         lost = [f"{facts[name]:,} {name}" for name in ("partial", "failed") if facts[name]]
         state = ": ".join(["incomplete", *filter(None, [", ".join(lost)])])
         state = "complete" if facts["complete"] else state
-        counts = ", ".join(_counted(facts[what], what) for what in ("users", "records"))
+        counts = ", ".join(counted(facts[f"{what}s"], what) for what in ("user", "record"))
         return f"Snapshot({self.name}, {counts}, {state})"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what if number != 1 else what[:-1]}"
 
 
 def made(facts: Mapping[str, Any]) -> dict[str, Any]:
