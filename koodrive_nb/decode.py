@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 _HALVE_ABOVE = 16
 _GATHERED_ROWS = 10_000
 _TIME = pa.timestamp("ms", "UTC")
-_ARROW = {"string": pa.string(), "Int64": pa.int64(), "time": _TIME}
+ARROW = {"string": pa.string(), "Int64": pa.int64(), "time": _TIME}
+"""What the kinds of columns that come from the API are in Arrow."""
 # Times are read as text first: read as times, one without a zone would pass for UTC unnoticed.
 _WIRE = {"string": pa.string(), "Int64": pa.int64(), "time": pa.string()}
-_PANDAS = {pa.string(): STRING, pa.int64(): pd.Int64Dtype()}
+PANDAS = {pa.string(): STRING, pa.int64(): pd.Int64Dtype()}
+"""What text and whole numbers are in pandas."""
 _CODED: Mapping[str, tuple[str, list[Any]]] = {
     "module": ("module_code", list(MODULES)),
     "status": ("status_code", list(STATUSES)),
@@ -100,7 +102,7 @@ def _read_fast(rows: Sequence[bytes], fields: Sequence[Column], key: str) -> pa.
             ),
         )
         table = pa.table(
-            {column.name: pc.cast(_pick(raw, column), _ARROW[column.kind]) for column in fields}
+            {column.name: pc.cast(_pick(raw, column), ARROW[column.kind]) for column in fields}
         )
     except pa.ArrowInvalid:
         return None
@@ -148,7 +150,7 @@ def _read_slowly(rows: Sequence[bytes], fields: Sequence[Column], stream: Stream
             stream.set_aside.append(text.decode())
         else:
             good.append(row)
-    layout = [(column.name, _ARROW[column.kind]) for column in fields]
+    layout = [(column.name, ARROW[column.kind]) for column in fields]
     return pa.Table.from_pylist(good, pa.schema([*layout, ("extra", pa.string())]))
 
 
@@ -223,7 +225,7 @@ def _with_given(table: pa.Table, given: Mapping[str, str]) -> pa.Table:
 
 
 def _nothing(dataset: str) -> pa.Table:
-    layout = [(field.name, _ARROW[field.kind]) for field in columns(dataset) if field.api_field]
+    layout = [(field.name, ARROW[field.kind]) for field in columns(dataset) if field.api_field]
     return pa.schema([*layout, ("extra", pa.string()), ("fetched_at", _TIME)]).empty_table()
 
 
@@ -240,7 +242,7 @@ def _repeats(
     if len(keys) == 1 and not _may_repeat(table[keys[0]]):
         return np.empty(0)
     rank = [name for name in ("status_code", "version") if name in table.column_names]
-    order = table.select([*keys, *rank]).to_pandas(types_mapper=_PANDAS.get)
+    order = table.select([*keys, *rank]).to_pandas(types_mapper=PANDAS.get)
     numbers = table["_stream"].to_numpy()
     # What belongs to two users is not one thing that came twice.
     order["_user"] = pd.factorize(np.array([stream.user_id for stream in streams]))[0][numbers]
@@ -273,9 +275,9 @@ def _series(
     elif column.name in table.column_names:
         values = table[column.name]
     else:
-        each = pa.array([getattr(stream, column.name) for stream in streams], _ARROW[column.kind])
+        each = pa.array([getattr(stream, column.name) for stream in streams], ARROW[column.kind])
         values = pa.chunked_array([each.take(pa.array(numbers))])
-    series: pd.Series[Any] = values.to_pandas(types_mapper=_PANDAS.get)
+    series: pd.Series[Any] = values.to_pandas(types_mapper=PANDAS.get)
     return series.astype(column.dtype)
 
 

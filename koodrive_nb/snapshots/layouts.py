@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from koodrive_nb import decode
 from koodrive_nb.columns import ORDERS, STRING, Column, columns
 from koodrive_nb.errors import InvalidParameterError
 
@@ -33,16 +34,7 @@ USERS = (
 
 # So that a reader who looks for one user reads little, and a large frame is never held twice.
 _ROWS_AT_A_TIME = 100_000
-_ARROW = {
-    "string": pa.string(),
-    "category": pa.string(),
-    "Int64": pa.int64(),
-    "float64": pa.float64(),
-    "time": pa.timestamp("ms", "UTC"),
-}
-
-PANDAS = {pa.string(): STRING, pa.int64(): pd.Int64Dtype()}
-"""What text and whole numbers are in pandas."""
+_ARROW = decode.ARROW | {"category": pa.string(), "float64": pa.float64()}
 
 
 def columns_of(dataset: str) -> tuple[Column, ...]:
@@ -162,9 +154,9 @@ def to_frame(table: pa.Table, dataset: str) -> pd.DataFrame:
 
 def _series(values: pa.ChunkedArray, column: Column | None) -> pd.Series[Any]:
     if column is None:
-        return pd.Series(values.to_pandas(types_mapper=PANDAS.get))
+        return pd.Series(values.to_pandas(types_mapper=decode.PANDAS.get))
     if column.kind == "category":
         names = pa.array(column.values, pa.string())
         codes = pc.fill_null(pc.index_in(values, names), -1).cast(pa.int8())
         return pd.Series(pd.Categorical.from_codes(codes.to_numpy(), dtype=column.dtype))
-    return pd.Series(values.to_pandas(types_mapper=PANDAS.get)).astype(column.dtype)
+    return pd.Series(values.to_pandas(types_mapper=decode.PANDAS.get)).astype(column.dtype)

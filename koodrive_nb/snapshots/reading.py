@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from koodrive_nb import decode
 from koodrive_nb.columns import ORDERS, STRING, TIME, columns
 from koodrive_nb.errors import SnapshotError
 from koodrive_nb.snapshots import layouts, lives, manifests
@@ -155,7 +156,7 @@ def looks(
 
 def _plain(place: Location, snapshot: Snapshot, dataset: str, names: Sequence[str]) -> pd.DataFrame:
     rows = table(place, snapshot, dataset, names).select(list(names))
-    frame: pd.DataFrame = rows.to_pandas(types_mapper=layouts.PANDAS.get)
+    frame: pd.DataFrame = rows.to_pandas(types_mapper=decode.PANDAS.get)
     return frame
 
 
