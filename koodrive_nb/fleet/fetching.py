@@ -12,11 +12,12 @@ import pandas as pd
 
 from koodrive_nb import decode, device_labels
 from koodrive_nb.client import Client
-from koodrive_nb.columns import MODULES, STRING, TIME, categories
+from koodrive_nb.columns import MODULES
 from koodrive_nb.device_labels import DeviceLabels
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.fetching import Fetch, brought, told
 from koodrive_nb.fleet import users
+from koodrive_nb.snapshots import layouts
 from koodrive_nb.streams import ATTRS, Stream, keep
 from koodrive_nb.text import counted
 
@@ -27,16 +28,6 @@ if TYPE_CHECKING:
     from koodrive_nb.jobs import Job
 
 __all__ = ["Fleet", "fetch"]
-
-_OUTCOMES = ("complete", "partial", "failed")
-_TYPES = {
-    "user_id": STRING,
-    "outcome": categories(_OUTCOMES),
-    "n_devices": pd.Int64Dtype(),
-    "n_records": pd.Int64Dtype(),
-    "fetched_at": TIME,
-    "error": STRING,
-}
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -55,7 +46,7 @@ class Fleet:
 
     def __repr__(self) -> str:
         counts = self.users["outcome"].value_counts()
-        lost = [f"{counts[name]:,} {name}" for name in _OUTCOMES[1:] if counts[name]]
+        lost = [f"{counts[name]:,} {name}" for name in layouts.OUTCOMES[1:] if counts[name]]
         state = f"incomplete: {', '.join(lost)}" if lost else "complete"
         return (
             f"Fleet({counted(len(self.users), 'user')}, {counted(len(self.devices), 'device')}, "
@@ -143,8 +134,8 @@ class _FleetFetch(Fetch[Fleet]):
             _row(user_id, mine, n_devices.get(user_id, 0), n_records.get(user_id, 0))
             for user_id, mine in jobs.items()
         ]
-        found = pd.DataFrame(rows, columns=list(_TYPES)).astype(_TYPES)
-        others = self.listed.drop(columns=[*_TYPES], errors="ignore")
+        found = pd.DataFrame(rows, columns=list(layouts.USER_TYPES)).astype(layouts.USER_TYPES)
+        others = self.listed.drop(columns=[*layouts.USER_TYPES], errors="ignore")
         table = pd.concat([found, others], axis=1)
         is_complete = bool((table["outcome"] == "complete").all())
         table.attrs = {ATTRS: {"source": self.source, "complete": is_complete}}

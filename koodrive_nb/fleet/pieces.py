@@ -113,9 +113,7 @@ def _users(visits: Sequence[Visit], frames: dict[str, pd.DataFrame]) -> pd.DataF
                 visit.place,
             )
         )
-    names = [column.name for column in layouts.USERS]
-    types = {column.name: column.dtype for column in layouts.USERS}
-    return pd.DataFrame(rows, columns=[*names, _PLACE]).astype(types)
+    return pd.DataFrame(rows, columns=[*layouts.USER_TYPES, _PLACE]).astype(layouts.USER_TYPES)
 
 
 def _line(stream: Stream) -> dict[str, Any]:

@@ -124,8 +124,8 @@ class _Sweep:
         protected = privacy.protect(self.chosen)
         order = protected["user_id"].argsort().to_numpy()
         shown = protected["user_id"].iloc[order]
-        known = [column.name for column in layouts.USERS]
-        others = protected.drop(columns=known, errors="ignore").iloc[order].astype(STRING)
+        others = protected.drop(columns=[*layouts.USER_TYPES], errors="ignore")
+        others = others.iloc[order].astype(STRING)
         layouts.others_of(others)
         ids = self.chosen["user_id"].iloc[order]
         service = self.client._service  # noqa: SLF001 -- not for users, but for this

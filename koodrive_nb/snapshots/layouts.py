@@ -31,6 +31,7 @@ USERS = (
     Column("error", "string", "What failed, if anything did"),
 )
 """The columns of users; those of the list of users follow, as text."""
+USER_TYPES = {column.name: column.dtype for column in USERS}
 
 # So that a reader who looks for one user reads little, and a large frame is never held twice.
 _ROWS_AT_A_TIME = 100_000
@@ -62,10 +63,9 @@ def others_of(users: pd.DataFrame) -> list[str]:
     Raises:
         InvalidParameterError: Two differ by no more than capitals, or one is `snapshot`.
     """
-    own = [column.name for column in USERS]
-    others = [name for name in users.columns if name not in own]
+    others = [name for name in users.columns if name not in USER_TYPES]
     # Engines of SQL take names that differ in capitals for the same.
-    taken = [str(name).casefold() for name in [*own, "snapshot", *others]]
+    taken = [str(name).casefold() for name in [*USER_TYPES, "snapshot", *others]]
     twice = [name for name in others if taken.count(str(name).casefold()) > 1]
     if twice or not all(isinstance(name, str) and name for name in others):
         named = repr(twice[0]) if twice else "one without a name"
