@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import pandas as pd
 
@@ -20,6 +20,10 @@ ATTRS = "koodrive"
 """The key in `DataFrame.attrs`. pandas copies attrs deeply, so only plain values go there."""
 
 _COMPLETE = ("no cursor", "single answer", "filter ignored", "filter unproven")
+
+_TYPES = dict.fromkeys(("source", "user_id", "dataset", "module", "ended"), STRING) | {
+    "fetched_at": TIME
+}
 
 _kept: dict[str, tuple[Stream, ...]] = {}
 _MOST_KEPT = 10_000
@@ -63,6 +67,23 @@ class Stream:
     def is_complete(self) -> bool:
         """Whether the service said that there is no more."""
         return self.ended in _COMPLETE
+
+    def line(self) -> dict[str, Any]:
+        """Give its line in the ledger."""
+        return {
+            "source": self.source,
+            "user_id": self.user_id,
+            "dataset": "device labels" if self.labels else self.dataset,
+            "module": self.module,
+            "pages": self.pages,
+            "rows": self.rows,
+            "duplicates": self.duplicates,
+            "set_aside": len(self.set_aside),
+            "coerced": self.coerced,
+            "ended": self.ended,
+            "complete": self.is_complete,
+            "fetched_at": self.fetched_at,
+        }
 
     def begin_again(self) -> None:
         """Forget what came so far."""
@@ -131,23 +152,13 @@ def ledger(frame: pd.DataFrame) -> pd.DataFrame:
             "client returned, in the same session, before it is joined with another."
         )
     streams = _kept[identity]
-    told = ("source", "user_id", "dataset", "module")
+    lines = [one.line() for one in streams]
     table = pd.DataFrame(
-        {name: pd.Series([getattr(one, name) for one in streams], dtype=STRING) for name in told}
-        | {
-            name: [getattr(one, name) for one in streams]
-            for name in ("pages", "rows", "duplicates")
-        }
-        | {
-            "set_aside": [len(stream.set_aside) for stream in streams],
-            "coerced": [stream.coerced for stream in streams],
-            "ended": pd.Series([stream.ended for stream in streams], dtype=STRING),
-            "complete": [stream.is_complete for stream in streams],
-            "fetched_at": pd.Series([stream.fetched_at for stream in streams], dtype=TIME),
+        {
+            name: pd.Series([line[name] for line in lines], dtype=_TYPES.get(name))
+            for name in lines[0]
         }
     )
-    labels = [stream.labels for stream in streams]
-    table["dataset"] = table["dataset"].mask(pd.Series(labels), "device labels")
     table = privacy.protect(table)
     table.attrs["failures"] = [failure for stream in streams for failure in stream.failures]
     # Nobody knows whom rows name that could not be read.

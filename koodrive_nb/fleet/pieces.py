@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from koodrive_nb.fleet.visits import Visit
     from koodrive_nb.jobs import Job
-    from koodrive_nb.streams import Failure, Stream
+    from koodrive_nb.streams import Failure
 
 PART_USERS = 1_000
 """So many users are held in memory at once when their part is put together."""
@@ -76,7 +76,7 @@ def _keep(part: int, visits: Sequence[Visit], folder: Path) -> Kept:
     name = f"{part:06}-{secrets.token_hex(8)}{_ENDING}"
     sources = {visit.jobs[0].stream.source for visit in visits}
     source = "sandbox" if "sandbox" in sources else "live"
-    packed = _packed(frames, [*map(_line, streams)], source)
+    packed = _packed(frames, [stream.line() for stream in streams], source)
     replacing.replace({folder / name: lambda file: file.write(packed)})
     failed = [visit.place for visit in visits if not visit.is_whole()]
     return Kept(name, source, [visit.place for visit in whole], failed, failures)
@@ -114,19 +114,6 @@ def _users(visits: Sequence[Visit], frames: dict[str, pd.DataFrame]) -> pd.DataF
             )
         )
     return pd.DataFrame(rows, columns=[*layouts.USER_TYPES, _PLACE]).astype(layouts.USER_TYPES)
-
-
-def _line(stream: Stream) -> dict[str, Any]:
-    return {
-        "dataset": "device labels" if stream.labels else stream.dataset,
-        "module": stream.module,
-        "pages": stream.pages,
-        "rows": stream.rows,
-        "duplicates": stream.duplicates,
-        "set_aside": len(stream.set_aside),
-        "coerced": stream.coerced,
-        "complete": stream.is_complete,
-    }
 
 
 def _packed(frames: dict[str, pd.DataFrame], lines: list[dict[str, Any]], source: str) -> pa.Buffer:
