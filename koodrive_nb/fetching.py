@@ -135,16 +135,13 @@ class Fetch(ABC, Generic[Whole]):
 
     def _incomplete(self, failed: Sequence[Job], whole: Whole) -> IncompleteError:
         failures = [failure for job in failed for failure in job.stream.failures]
-        table = pd.DataFrame(failures, columns=list(Failure.__annotations__)).astype(
-            {"user_id": STRING, "what": STRING, "error": STRING, "retry_after_s": "float64"}
-        )
         what = told(failures, _NAMED_IN_MESSAGE, with_user=len(self.users()) > 1)
         return IncompleteError(
             f"Incomplete: {what}. What came is in .frame ({self.size(whole)}), what "
             "failed in .failures; .resume() asks for these parts alone, and "
             'errors="collect" returns what came instead of this error.',
             whole,
-            table,
+            failure_table(failures),
             self if privacy.mode() == "names" else _Unpickled(self),
         )
 
@@ -257,6 +254,13 @@ def _rank(error: KooDriveError) -> int:
 def brought(jobs: Sequence[Job], *, is_last: bool) -> list[tuple[Stream, list[pa.Table]]]:
     """Give what the jobs brought: with `is_last` handed over, not copied."""
     return [(job.stream, job.tables if is_last else [*job.tables]) for job in jobs]
+
+
+def failure_table(failures: Sequence[Failure]) -> pd.DataFrame:
+    """Give what failed as an error tells it, one row for each part that did not come."""
+    return pd.DataFrame(failures, columns=list(Failure.__annotations__)).astype(
+        {"user_id": STRING, "what": STRING, "error": STRING, "retry_after_s": "float64"}
+    )
 
 
 def told(failures: Sequence[Failure], most: int, *, with_user: bool = False) -> str:

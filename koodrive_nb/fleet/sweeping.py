@@ -11,23 +11,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from koodrive_nb import privacy, progress
 from koodrive_nb.client import Client
 from koodrive_nb.columns import STRING
 from koodrive_nb.errors import IncompleteError, InvalidParameterError
-from koodrive_nb.fetching import told
+from koodrive_nb.fetching import failure_table, told
 from koodrive_nb.fleet import pieces, users, visits
 from koodrive_nb.fleet.parts import Parts
 from koodrive_nb.fleet.processes import Crew
 from koodrive_nb.snapshots import Snapshots, layouts
 from koodrive_nb.snapshots.drafts import writing
-from koodrive_nb.streams import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Literal
+
+    import pandas as pd
 
     from koodrive_nb.errors import KooDriveError
     from koodrive_nb.snapshots import Snapshot
@@ -204,9 +203,6 @@ class _Sweep:
 
     def _incomplete(self, parts: Parts, left: int, error: KooDriveError | None) -> IncompleteError:
         failures = [parts.failures[place] for place in sorted(parts.failures)]
-        table = pd.DataFrame(failures, columns=list(Failure.__annotations__)).astype(
-            {"user_id": STRING, "what": STRING, "error": STRING, "retry_after_s": "float64"}
-        )
         total = len(self.chosen)
         why = f"; it ended early: {error}" if error else ""
         what = f": {told(failures, _NAMED_IN_MESSAGE, with_user=True)}" if failures else ""
@@ -215,7 +211,7 @@ class _Sweep:
             f"{why}. What came is kept, and the same call, or .resume(), asks for these alone; "
             'errors="collect" publishes without them.',
             None,
-            table,
+            failure_table(failures),
             _Rest(self),
         )
 
