@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from requests.auth import AuthBase
 
 from koodrive_nb import signing
-from koodrive_nb.errors import ConfigurationError, InvalidParameterError
+from koodrive_nb.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,16 +113,7 @@ class AppAuth(AuthBase):
         return request
 
     def copies(self) -> _Make:
-        """Give what makes the same credentials in a process of ours; it shows no secret.
-
-        Raises:
-            InvalidParameterError: A class of your own may need more than is known here.
-        """
-        if type(self) is not AppAuth:
-            raise InvalidParameterError(
-                f"{type(self).__name__} cannot be handed to other processes: use kd.AppAuth, or "
-                "workers=1."
-            )
+        """Give what makes the same credentials in a process of ours; it shows no secret."""
         return self._again
 
     def __repr__(self) -> str:

@@ -97,9 +97,7 @@ class Client:
             ServiceError: Nothing came, since the service refused.
             ProtocolError: Nothing came, since the answers are not what the API documents.
         """
-        if max_pages is not None and (
-            not isinstance(max_pages, int) or isinstance(max_pages, bool) or max_pages < 1
-        ):
+        if max_pages is not None and not settings.is_whole(max_pages, 1):
             raise InvalidParameterError("max_pages= takes a whole number from 1.")
         codes = _codes(module)
         if device_id is not None:

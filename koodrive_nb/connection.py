@@ -47,7 +47,7 @@ def connect(  # noqa: PLR0913 -- each is a setting of its own, and keyword-only
         ConfigurationError: A setting is missing or unfit, or the sandbox is not installed.
         InvalidParameterError: An argument is not what this takes.
     """
-    if not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1:
+    if not settings.is_whole(max_workers, 1):
         raise InvalidParameterError("max_workers= takes a whole number from 1.")
     running = _running(service)
     if service == "live" and endpoint is None and settings.is_sandboxed():

@@ -150,6 +150,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_whole(value: object, lowest: int | None = None) -> bool:
+    """Tell whether it is a whole number, not below the lowest."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return is_integer and (lowest is None or value >= lowest)  # type: ignore[operator]  # as checked
+
+
 def checked_id(value: object, what: str) -> str:
     """Give an id that is fit for a path or a header: this one, or what it is a pseudonym of.
 

@@ -97,10 +97,10 @@ class Parts:
         complete = sum(len(kept.complete) for kept in self._pieces[number])
         if complete < len(self._range(number)):
             return
-        source = self._pieces[number][0].source
-        note = json.dumps({"source": source, "ledger": self._join(number)}).encode()
-        self._notes[number] = json.loads(note)
-        replacing.replace({self.folder / f"{number:06}.json": lambda file: file.write(note)})
+        note = {"source": self._pieces[number][0].source, "ledger": self._join(number)}
+        written = json.dumps(note).encode()
+        replacing.replace({self.folder / f"{number:06}.json": lambda file: file.write(written)})
+        self._notes[number] = note
         for kept in self._pieces.pop(number):
             (self.folder / kept.name).unlink()
 

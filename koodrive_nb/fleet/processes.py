@@ -172,7 +172,8 @@ def _send(process: subprocess.Popen[bytes], what: object) -> None:
 
 
 def _copies(auth: AuthBase) -> object:
-    if not isinstance(auth, AppAuth):
+    # A class of your own may need more than is known here.
+    if type(auth) is not AppAuth:
         raise InvalidParameterError(
             f"{type(auth).__name__} cannot be handed to other processes: use kd.AppAuth, or "
             "workers=1."

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from koodrive_nb import privacy, progress
+from koodrive_nb import privacy, progress, settings
 from koodrive_nb.client import Client
 from koodrive_nb.columns import STRING
 from koodrive_nb.errors import IncompleteError, InvalidParameterError
@@ -83,7 +83,7 @@ def sweep(  # noqa: PLR0913 -- each is a choice of its own, and keyword-only
             "sweep() takes a client, users and snapshots, as in kd.fleet.sweep(client, user_ids, "
             "kd.snapshots.Snapshots('folder'))."
         )
-    if not users.is_whole(workers, 1):
+    if not settings.is_whole(workers, 1):
         raise InvalidParameterError("workers= takes a whole number of processes, from 1.")
     is_number = isinstance(max_rate, int | float) and not isinstance(max_rate, bool)
     if max_rate is not None and not (is_number and 0 < max_rate < float("inf")):
@@ -197,8 +197,8 @@ class _Sweep:
 
     def _where(self) -> str:
         """Tell one service from another without naming it; the sandbox moves with every start."""
-        settings = self.client._settings  # noqa: SLF001 -- as above
-        endpoint = settings.endpoint if self.client._service.source == "live" else ""  # noqa: SLF001 -- as above
+        found = self.client._settings  # noqa: SLF001 -- as above
+        endpoint = found.endpoint if self.client._service.source == "live" else ""  # noqa: SLF001 -- as above
         return hashlib.sha256(endpoint.encode()).hexdigest()
 
     def _incomplete(self, parts: Parts, left: int, error: KooDriveError | None) -> IncompleteError:

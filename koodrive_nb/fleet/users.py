@@ -55,9 +55,9 @@ def sampled(users: pd.DataFrame, sample: int | None, seed: int) -> pd.DataFrame:
     Raises:
         InvalidParameterError: `sample` is no whole number from 1, or `seed` is none.
     """
-    if sample is not None and not is_whole(sample, 1):
+    if sample is not None and not settings.is_whole(sample, 1):
         raise InvalidParameterError("sample= takes a whole number of users, from 1.")
-    if not is_whole(seed):
+    if not settings.is_whole(seed):
         raise InvalidParameterError("seed= takes a whole number, the same for the same sample.")
     if sample is None or sample >= len(users):
         return users
@@ -75,12 +75,6 @@ def digest(ids: Iterable[str], others: pd.DataFrame) -> str:
     for name in others.columns:
         found.update(pd.util.hash_pandas_object(others[name], index=False).to_numpy().tobytes())
     return found.hexdigest()
-
-
-def is_whole(value: object, lowest: int | None = None) -> bool:
-    """Tell whether it is a whole number, not below the lowest."""
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    return is_integer and (lowest is None or value >= lowest)  # type: ignore[operator]  # as checked
 
 
 def _rank(user_id: str, seed: int) -> int:
