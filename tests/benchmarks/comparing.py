@@ -15,18 +15,15 @@ import argparse
 import asyncio
 import json
 import statistics
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pandas as pd
 import requests
-from fetching import LATENCY_S, sandbox
-from measuring import machine
+from measuring import LATENCY_S, forget_peak, kib, machine, sandbox, told_by
 
 import koodrive_nb as kd
 
@@ -134,18 +131,12 @@ def now():
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
-def kib(name):
-    """Read a figure of this process."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name))
-
-
 def measured(way, count, endpoint, app_id, secret):
     """Take the time and memory of one way, once all is imported."""
     auth, users = kd.AppAuth(app_id, secret), list(kd.sandbox.users()["user_id"])
     WAYS[way](endpoint, auth, users[-2:])
     before = kib("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    forget_peak()
     started, processor = time.perf_counter(), time.process_time()
     records, devices = WAYS[way](endpoint, auth, users[:count])
     return {
@@ -175,8 +166,7 @@ def main(arguments=None):
             for _ in range(runs):
                 for way, results in told.items():
                     command = [sys.executable, __file__, "--one", way, str(count), *service]
-                    done = subprocess.run(command, capture_output=True, text=True, check=True)
-                    results.append(json.loads(done.stdout))
+                    results.append(json.loads(told_by(command)))
         for way, results in told.items():
             s, processor_s, mib = (
                 statistics.median(result[name] for result in results)

@@ -11,62 +11,36 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.json
 import requests
-from measuring import alternate, machine, timed
+from measuring import HEADER, LATENCY_S, alternate, machine, row, sandbox, timed, told_by
 
 import koodrive_nb as kd
 from koodrive_nb import decode, envelope
 from koodrive_nb.sandbox.crowd import Crowd
 from koodrive_nb.streams import Stream
 
-LATENCY_S = 0.05
 RECORD = "/koodrive/ose/v1/backup/record"
-SERVE = """
-import sys, threading
-import koodrive_nb as kd
-latency = kd.sandbox.Fault("latency", seconds=float(sys.argv[1]))
-service = kd.sandbox.Sandbox(faults=[latency] if latency.seconds else []).start()
-print(service.endpoint, service.app_id, service.app_secret, flush=True)
-threading.Event().wait()
-"""
 LIST_THE_CROWD = """
 import sys
 import koodrive_nb as kd
-
-def kib(name):
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith(name))
+from measuring import forget_peak, kib
 
 endpoint, app_id, secret, pages = sys.argv[1:]
 auth = kd.AppAuth(app_id, secret)
 client = kd.connect(endpoint=endpoint, auth=auth, user_id="crowd", progress=False)
 client.records(max_pages=1)
 before = kib("VmRSS")
-with open("/proc/self/clear_refs", "w") as peak:
-    peak.write("5")
+forget_peak()
 frame = client.records(max_pages=int(pages) or None)
 print(kib("VmHWM") - before, frame.memory_usage(deep=True).sum() / 1024)
 """
-
-
-@contextmanager
-def sandbox(latency_s):
-    """Serve from another process and give endpoint, AppId and secret."""
-    command = [sys.executable, "-c", SERVE, str(latency_s)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process.stdout.readline().split()
-        finally:
-            process.kill()
 
 
 def decoding(runs, rows):
@@ -187,7 +161,7 @@ def memory(runs, pages):
         command = [sys.executable, "-c", LIST_THE_CROWD, *service, str(pages)]
         peaks, sizes = [], []
         for _ in range(runs):
-            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            told = told_by(command)
             peak, size = map(float, told.split())
             peaks.append(peak / 1024)
             sizes.append(size / 1024)
@@ -218,19 +192,13 @@ def main(arguments=None):
             memory(runs, 0),
         ]
     )
-    print("| what | beside | here | there | ratio | aim | |")
-    print("|---|---|---|---|---|---|---|")
+    print(HEADER)
     for part in parts:
         for what, beside, here, there, unit, aim, sense in part:
             ratio = there / here if sense == "faster" else here / there
             reached = ratio >= aim if sense == "faster" else ratio <= aim
             aimed = f"≥ {aim:g} x faster" if sense == "faster" else f"≤ {aim:g} x"
-            verdict = "reached" if reached else "not reached"
-            print(
-                f"| {what} | {beside} | {here:.3g} {unit} | {there:.3g} {unit} | {ratio:.2f} "
-                f"| {aimed} | {verdict} |",
-                flush=True,
-            )
+            print(row(what, beside, here, there, unit, ratio, aimed, reached), flush=True)
     kind = "one run each" if is_quick else f"median of {runs} alternating runs"
     print(f"\n{machine('requests', 'pandas', 'pyarrow')}; {kind}.")
 

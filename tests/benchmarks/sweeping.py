@@ -11,31 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 
-from measuring import machine
+from measuring import HEADER, LATENCY_S, machine, row, sandbox, told_by
 
-LATENCY_S = 0.05
 THREADS = 16
-SERVE = """
-import sys, threading
-import koodrive_nb as kd
-preset = kd.sandbox.Preset(int(sys.argv[1]))
-latency = kd.sandbox.Fault("latency", seconds=float(sys.argv[2]))
-service = kd.sandbox.Sandbox(preset=preset, faults=[latency] if latency.seconds else []).start()
-print(service.endpoint, service.app_id, service.app_secret, flush=True)
-threading.Event().wait()
-"""
 SWEEP = """
 import json, sys, time
 import koodrive_nb as kd
-
-def kib(name):
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith(name))
+from measuring import forget_peak, kib
 
 endpoint, app_id, secret, fleet, count, threads, workers, folder = sys.argv[1:]
 auth = kd.AppAuth(app_id, secret)
@@ -48,8 +33,7 @@ with kd.connect(
     snapshots = kd.snapshots.Snapshots(folder)
     kd.fleet.sweep(client, users.tail(20), snapshots)
     before = kib("VmRSS")
-    with open("/proc/self/clear_refs", "w") as peak:
-        peak.write("5")
+    forget_peak()
     started, processor = time.perf_counter(), time.process_time()
     made = kd.fleet.sweep(client, users.head(int(count)), snapshots, workers=int(workers))
     print(json.dumps({
@@ -61,24 +45,12 @@ with kd.connect(
 """
 
 
-@contextmanager
-def sandbox(users, latency_s):
-    """Serve from another process and give endpoint, AppId and secret."""
-    command = [sys.executable, "-c", SERVE, str(users), str(latency_s)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process.stdout.readline().split()
-        finally:
-            process.kill()
-
-
 def swept(service, fleet, users, *, workers=1):
     """Sweep users of a fleet in another process and give what it told."""
     with tempfile.TemporaryDirectory() as folder:
         sizes = map(str, (fleet, users, THREADS, workers, folder))
         command = [sys.executable, "-c", SWEEP, *service, *sizes]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return json.loads(told)
+        return json.loads(told_by(command))
 
 
 def rate(one):
@@ -89,7 +61,7 @@ def rate(one):
 def measured(runs, some, few, many):
     """Sweep so often: `some` users for the rate, `few` and `many` for the memory."""
     found = {name: [] for name in ("one", "two", "few", "many")}
-    with sandbox(many, LATENCY_S) as slow, sandbox(many, 0) as quick:
+    with sandbox(LATENCY_S, many) as slow, sandbox(0, many) as quick:
         for _ in range(runs):
             found["one"].append(swept(slow, many, some))
             found["two"].append(swept(slow, many, some, workers=2))
@@ -129,15 +101,9 @@ def main(arguments=None):
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it runs")
     is_quick = parser.parse_args(arguments).quick
     sizes = (1, 20, 20, 40) if is_quick else (5, 2_000, 1_000, 5_000)
-    print("| what | beside | here | there | ratio | aim | |")
-    print("|---|---|---|---|---|---|---|")
-    for what, beside, here, there, unit, ratio, aim, is_reached in measured(*sizes):
-        verdict = {True: "reached", False: "not reached", None: ""}[is_reached]
-        print(
-            f"| {what} | {beside} | {here:.3g} {unit} | {there:.3g} {unit} | {ratio:.2f} | {aim} "
-            f"| {verdict} |",
-            flush=True,
-        )
+    print(HEADER)
+    for cells in measured(*sizes):
+        print(row(*cells), flush=True)
     kind = "one run each" if is_quick else f"median of {sizes[0]} alternating runs"
     print(f"\n{machine('requests', 'pandas', 'pyarrow')}; {kind}.")
 
