@@ -17,7 +17,7 @@ from koodrive_nb.errors import (
 )
 from koodrive_nb.forms.account import AccountFields
 from koodrive_nb.forms.form import Form, Notice, described
-from koodrive_nb.forms.hands import handled, once
+from koodrive_nb.forms.hands import handled, in_order, once
 from koodrive_nb.text import one_line
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ class ConnectForm(Form):
         )
         self.message = Notice()
         """The line that says what the form is connected to, or why it is not."""
-        self.button.on_click(once(handled(self._click, self.message, self.button)))
+        click = handled(self._click, self.message, self.button)
+        typed = (self.endpoint, self.user_id, self.token, self.app_id, self.app_secret)
+        self.button.on_click(once(in_order(click, *typed)))
         self._fill(fields, self.button, self.message)
 
     @property

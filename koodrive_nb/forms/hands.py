@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from koodrive_nb.errors import KooDriveError
 from koodrive_nb.forms.form import sent_at
+from koodrive_nb.forms.secret import ONE_HAND, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,35 @@ def once(act: Callable[..., None]) -> Callable[..., None]:
         if not (sent and before and is_same_place and sent - before < _DOUBLE_CLICK):
             act(*told)
 
+    return call
+
+
+def in_order(act: Callable[..., None], *fields: widgets.Widget) -> Callable[..., None]:
+    """Let an act be done again, once what was entered before it comes in after it.
+
+    A kernel that handles messages in several threads, as ipykernel 7.4 does, has a click overtake
+    what was typed just before it.
+    """
+    clicked: datetime | None = None
+    with_what: tuple[Any, ...] = ()
+
+    def call(*told: Any) -> None:
+        nonlocal clicked, with_what
+        with ONE_HAND:
+            clicked, with_what = sent_at(), told
+            act(*told)
+
+    def catch_up(_: object) -> None:
+        nonlocal clicked
+        sent = sent_at()
+        with ONE_HAND:
+            if clicked and sent and sent < clicked:
+                clicked = None
+                act(*with_what)
+
+    for field in fields:
+        # A field for a secret never has a value; that it received one, its placeholder tells.
+        field.observe(catch_up, "placeholder" if isinstance(field, Secret) else "value")
     return call
 
 

@@ -16,7 +16,7 @@ from koodrive_nb.forms import pasted, wording
 from koodrive_nb.forms.code_line import CodeLine
 from koodrive_nb.forms.doors import IdDoor, UserDoor, button
 from koodrive_nb.forms.form import Form, Notice, described
-from koodrive_nb.forms.hands import handled, once
+from koodrive_nb.forms.hands import handled, in_order, once
 from koodrive_nb.forms.retrieval import FOR_ALL, ById, OfUser, Retrieval, nothing
 from koodrive_nb.forms.saving import SaveRow
 from koodrive_nb.forms.shelf import Shelf
@@ -67,13 +67,14 @@ class RecordForm(Form):
         self.notice = Notice()
         self.again = button("Try again", "refresh", "Ask for what did not come, and only for that")
         self.door.observe(lambda _: self._open_door(), "value")
-        for each, act in (
-            (self.look_up_button, lambda: self.look_up(self.ids.field.value)),
-            (self.devices_button, lambda: self.find_devices(self._user_id())),
-            (self.records_button, self._load),
+        for each, act, *fields in (
+            (self.look_up_button, lambda: self.look_up(self.ids.field.value), self.ids.field),
+            (self.devices_button, lambda: self.find_devices(self._user_id()), self.user.field),
+            (self.records_button, self._load, self.user.field),
             (self.again, self._try_again),
         ):
-            each.on_click(once(handled(lambda _, act=act: act(), self.notice)))
+            click = handled(lambda _, act=act: act(), self.notice)
+            each.on_click(once(in_order(click, *fields)))
         self._lists = widgets.HTML()
         self.shelf = Shelf(zone)
         self._code_line = CodeLine()

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 from koodrive_nb import export
 from koodrive_nb.charts import theme
 from koodrive_nb.forms.form import Notice, described, row
-from koodrive_nb.forms.hands import handled
+from koodrive_nb.forms.hands import handled, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,8 @@ class SaveRow(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.notice = Notice()
         self.format.observe(self._take_format, "value")
         self.name.observe(self._take_suffix, "value")
-        self.button.on_click(handled(self._save, self.notice, self.button))
+        save = handled(self._save, self.notice, self.button)
+        self.button.on_click(in_order(save, self.name, self.format))
         super().__init__([row(self.name, self.format, self.button), self.notice])
 
     def _take_format(self, change: dict[str, str]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from threading import RLock
 from typing import Any, NoReturn
 
 import ipywidgets as widgets
 import traitlets
+
+ONE_HAND = RLock()
+"""Held while a click is handled, or a secret received: kernels may do either in its own thread."""
 
 
 class _Typed:
@@ -59,10 +63,11 @@ class Secret(widgets.Password):  # type: ignore[misc]  # ipywidgets has no types
         if "value" not in sync_data:
             super().set_state(sync_data)
             return
-        # Popped, since the kernel keeps the message that it handled last.
-        self.value = sync_data.pop("value")
-        super().set_state(sync_data)
-        self.send_state("value")
+        with ONE_HAND:
+            # Popped, since the kernel keeps the message that it handled last.
+            self.value = sync_data.pop("value")
+            super().set_state(sync_data)
+            self.send_state("value")
 
     def _receive(self, text: object) -> None:
         # Anything else would be shown by the error that refuses it.

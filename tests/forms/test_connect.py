@@ -4,6 +4,7 @@ import datetime as dt
 import logging
 import re
 import sys
+import threading
 import traceback
 from types import SimpleNamespace
 
@@ -339,25 +340,66 @@ def test_while_it_works_the_button_is_disabled_and_the_line_says_so(service):
     assert seen == [(True, "Connecting…")]
 
 
-@pytest.mark.parametrize(("apart_s", "asked"), [(0.2, 1), (1.5, 2)])
-def test_a_double_click_connects_once(service, front_end, monkeypatch, apart_s, asked):
-    sent = iter(
-        [
-            dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=apart_s * n)
-            for n in range(2)
-        ]
-    )
-    parent = {"header": {"msg_type": "comm_msg"}}
-    kernel = SimpleNamespace(get_parent=lambda channel: parent)
+@pytest.fixture
+def by_hand(monkeypatch):
+    """Let what follows be sent by a hand, so many seconds after the first."""
+    header = {"msg_type": "comm_msg"}
+    kernel = SimpleNamespace(get_parent=lambda channel: {"header": header})
     monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=kernel))
+
+    def sent(seconds):
+        header["date"] = dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=seconds)
+
+    return sent
+
+
+CLICK = {"method": "custom", "content": {"event": "click"}}
+
+
+@pytest.mark.parametrize("apart_s", [0.2, 1.5])
+def test_a_double_click_connects_once(service, front_end, monkeypatch, by_hand, apart_s):
     monkeypatch.setenv("KOODRIVE_TOKEN", "t")
     form = live(service.endpoint)
     button = front_end(form.button)
-    for moment in sent:
-        parent["header"]["date"] = moment
-        button.sends({"method": "custom", "content": {"event": "click"}})
-    assert len(service.asked) == asked
+    for n in range(2):
+        by_hand(n * apart_s)
+        button.sends(CLICK)
+    assert len(service.asked) == (1 if apart_s < 1 else 2)
     assert form.message.text.startswith("Connected")
+
+
+def test_a_click_that_overtook_what_was_typed_is_done_again(service, front_end, by_hand):
+    form = live(service.endpoint, user_id="1")
+    button, token, user = (front_end(each) for each in (form.button, form.token, form.user_id))
+    by_hand(0.02)
+    button.sends(CLICK)
+    assert list(form.problems) == ["token"]
+    by_hand(0)
+    token.sets(value="typed")
+    assert [each.headers["Authorization"] for each in service.asked] == ["Bearer typed"]
+    assert form.message.text.startswith("Connected")
+    assert not form.token.is_filled
+    # What comes in after it was sent after it, too.
+    by_hand(5)
+    user.sets(value="2")
+    token.sets(value="typed")
+    assert len(service.asked) == 1
+
+
+def test_a_secret_that_comes_in_during_a_click_is_not_forgotten_with_it(service, front_end):
+    form = live(service.endpoint, token="first", user_id="1")
+    token = front_end(form.token)
+    late = threading.Thread(target=lambda: token.sets(value="second"))
+
+    def answer(asked):
+        late.start()
+        late.join(0.3)
+        return service.Answer({"code": 0, "data": []})
+
+    service.answer = answer
+    form.button.click()
+    late.join()
+    assert form.token.is_filled
 
 
 def test_every_field_is_described_for_screen_readers_and_comes_before_the_button():
