@@ -7,6 +7,7 @@ Every function takes a pandas, Polars, DuckDB or Spark frame with the columns of
 from koodrive_nb.analysis.activities import activity
 from koodrive_nb.analysis.adherences import adherence
 from koodrive_nb.analysis.behind import rows
+from koodrive_nb.analysis.breakdowns import status_breakdown
 from koodrive_nb.analysis.duration_tables import durations
 from koodrive_nb.analysis.estimates import estimate
 from koodrive_nb.analysis.expansion import expand
@@ -18,7 +19,7 @@ from koodrive_nb.analysis.policies import PolicyCheck, check_policy
 from koodrive_nb.analysis.protection import protection_status
 from koodrive_nb.analysis.quality import data_quality
 from koodrive_nb.analysis.selection import select
-from koodrive_nb.analysis.states import classify, status_breakdown
+from koodrive_nb.analysis.states import classify
 from koodrive_nb.analysis.verdicts import verdict
 
 __all__ = [

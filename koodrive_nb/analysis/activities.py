@@ -12,7 +12,7 @@ import pandas as pd
 
 from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, bins, groups, rules, shares
-from koodrive_nb.analysis.states import classify
+from koodrive_nb.analysis.states import prepared
 from koodrive_nb.analysis.zones import check_session, epoch_ms
 from koodrive_nb.columns import TIME
 from koodrive_nb.streams import ATTRS
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from koodrive_nb.analysis.arguments import Duration, StuckAfter
+    from koodrive_nb.analysis.contexts import Context
 
 _DEFAULT_SINCE = "8 weeks"
 # Older bins would be too many to draw; a wrong clock may have put a record into 1970.
@@ -82,22 +83,22 @@ def activity(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     """
     keys = [] if by is None else arguments.keys(by, _COLUMNS)
     zone = settings.display_zone(tz)
-    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
-    frame = rules.lazy(rules.spelled(classified, keys), keys)
-    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
+    check_session(records)
+    frame, context = prepared(records, keys, zone.key, as_of, stuck_after)
     # Where purged records begin to be missing (`history_complete_from`) belongs into `about` too.
     window = arguments.window(since, until, zone.key, context.as_of)
     table, about = per_bin(frame, context, window, keys=keys, width=bin)
     made = {"table": "activity", "by": keys, "tz": zone.key}
     made |= {name: about.pop(name) for name in ("start", "limit")} | {"bin": about["bin"]}
     made |= arguments.plain(as_of=as_of, stuck_after=stuck_after)
-    table.attrs[ATTRS] = context.as_attrs(by=keys, **about, **_left_out(frame), made=made)
+    left_out = {"n_undated": context.n_undated, "n_later": context.n_later}
+    table.attrs[ATTRS] = context.as_attrs(by=keys, **about, **left_out, made=made)
     return table
 
 
 def per_bin(
     frame: nw.LazyFrame[Any],
-    context: rules.Context,
+    context: Context,
     window: tuple[pd.Timestamp | None, pd.Timestamp | None],
     *,
     keys: Sequence[str] = (),
@@ -117,7 +118,6 @@ def per_bin(
         key_columns = {key: pd.Series(dtype="object") for key in keys}
         empty = {name: pd.Series(dtype=kind) for name, kind in _COLUMNS.items()}
         return pd.DataFrame(key_columns | empty), about
-    check_session(frame)
     group, grid = _grid(_counts(frame, found, keys), keys, len(found.edges) - 1)
     bins.check_rows(len(group) * (len(found.edges) - 1), found.name)
     created = grid[: _COUNTED.index("ended"), :, 1:].sum(axis=(0, 2))
@@ -131,7 +131,7 @@ def per_bin(
 
 
 def _bins(
-    context: rules.Context, window: tuple[pd.Timestamp | None, pd.Timestamp | None], width: object
+    context: Context, window: tuple[pd.Timestamp | None, pd.Timestamp | None], width: object
 ) -> tuple[bins.Bins | None, bool]:
     """Cut the window into bins, and say whether it was shortened for that."""
     if context.as_of is None:
@@ -251,7 +251,7 @@ def _table(grid: np.ndarray[Any, Any], found: bins.Bins) -> pd.DataFrame:
     return table.assign(is_partial=cut)
 
 
-def _is_settled(table: pd.DataFrame, found: bins.Bins, context: rules.Context) -> pd.Series[bool]:
+def _is_settled(table: pd.DataFrame, found: bins.Bins, context: Context) -> pd.Series[bool]:
     """Tell whether the youngest backup of each bin is older than the limit by now."""
     youngest = table["bin_end"].where(table["bin_end"] < found.limit, found.limit)
     longest = max(context.limits_s.values(), default=0.0)
@@ -260,17 +260,6 @@ def _is_settled(table: pd.DataFrame, found: bins.Bins, context: rules.Context) -
         limit_s = table["module"].map(context.limits_s).astype("float64").fillna(longest)
     settled: pd.Series[bool] = youngest + pd.to_timedelta(limit_s, unit="s") <= context.as_of
     return settled
-
-
-def _left_out(frame: nw.LazyFrame[Any]) -> dict[str, int]:
-    created = nw.col("create_time")
-    counts = rules.collect(
-        frame.select(
-            n_undated=created.is_null().cast(nw.Int64).sum(),
-            n_later=(created > nw.col("as_of")).fill_null(value=False).cast(nw.Int64).sum(),
-        )
-    )
-    return {name: int(counts[name].fillna(0).iloc[0]) for name in ("n_undated", "n_later")}
 
 
 def records_behind(

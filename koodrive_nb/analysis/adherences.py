@@ -11,7 +11,7 @@ import pandas as pd
 from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, holdings, rules
 from koodrive_nb.analysis.holdings import DEVICE
-from koodrive_nb.analysis.states import classify
+from koodrive_nb.analysis.states import prepared
 from koodrive_nb.analysis.zones import DAY_MS, bin_starts, check_session, epoch_ms, local_bin, walls
 from koodrive_nb.columns import STRING, categories
 from koodrive_nb.errors import InvalidParameterError
@@ -70,10 +70,8 @@ def adherence(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
         raise InvalidParameterError(f"per= takes {', '.join(PERS)}, not {per!r}.")
     arguments.whole(max_devices, "max_devices", _MOST_DEVICES)
     zone = settings.display_zone(tz)
-    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
-    frame = rules.lazy(classified, holdings.NEEDED)
-    check_session(frame)
-    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
+    check_session(records)
+    frame, context = prepared(records, holdings.NEEDED, zone.key, as_of, stuck_after)
     known = holdings.of_devices(frame)
     modules = holdings.per_module(known)
     listed = None if devices is None else holdings.bound_devices(devices, as_of)

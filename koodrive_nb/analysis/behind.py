@@ -11,6 +11,7 @@ import pandas as pd
 from koodrive_nb.analysis import (
     activities,
     adherences,
+    breakdowns,
     duration_tables,
     exposures,
     jobs,
@@ -33,7 +34,7 @@ _TABLES: Mapping[str, Behind] = {
     "data_quality": quality.records_behind,
     "durations": duration_tables.records_behind,
     "protection_status": protection.records_behind,
-    "status_breakdown": states.records_behind,
+    "status_breakdown": breakdowns.records_behind,
     "timeline": jobs.records_behind,
 }
 

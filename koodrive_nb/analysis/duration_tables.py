@@ -10,7 +10,7 @@ import pandas as pd
 
 from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, groups, rules
-from koodrive_nb.analysis.states import classify
+from koodrive_nb.analysis.states import prepared
 from koodrive_nb.analysis.survival import curves
 from koodrive_nb.analysis.zones import epoch_ms
 from koodrive_nb.columns import STRING
@@ -78,9 +78,7 @@ def durations(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
         raise InvalidParameterError(f"kind= takes {' or '.join(KINDS)}, not {kind!r}.")
     keys = [] if by is None else arguments.keys(by, _RESULTS)
     zone = settings.display_zone(tz).key
-    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
-    frame = rules.lazy(rules.spelled(classified, keys), (*_NEEDED, *keys))
-    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
+    frame, context = prepared(records, (*_NEEDED, *keys), zone, as_of, stuck_after)
     since, until = arguments.window(since, until, zone, context.as_of)
     made: dict[str, Any] = {"table": "durations", "kind": kind, "by": keys, "tz": zone}
     made |= {"since": _iso(since), "until": _iso(until)} | arguments.plain(

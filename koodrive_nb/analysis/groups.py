@@ -13,6 +13,8 @@ from koodrive_nb.analysis import rules
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_INT64_MAX = 2**63 - 1
+
 
 def same(keys: Sequence[str], row: Mapping[str, Any]) -> list[nw.Expr]:
     """Tell the records of the group that a row of a table stands for; missing equals missing."""
@@ -20,6 +22,24 @@ def same(keys: Sequence[str], row: Mapping[str, Any]) -> list[nw.Expr]:
         nw.col(key).is_null() if pd.isna(row[key]) else nw.col(key) == nw.lit(row[key])
         for key in keys
     ]
+
+
+def numbers(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray[Any, Any]:
+    """Number the rows so that those alike in all these columns share a number.
+
+    pandas' own grouping of a million rows by texts takes several times as long.
+    """
+    numbers = np.zeros(len(frame), dtype="int64")
+    below = 1
+    for name in names:
+        codes, distinct = pd.factorize(frame[name])
+        if below * (len(distinct) + 1) > _INT64_MAX:
+            numbers, seen = pd.factorize(numbers)
+            below = len(seen)
+        numbers = numbers * (len(distinct) + 1) + codes + 1
+        below *= len(distinct) + 1
+    places, _ = pd.factorize(numbers)
+    return places
 
 
 def numbered(

@@ -20,7 +20,7 @@ from koodrive_nb.analysis import (
 )
 from koodrive_nb.analysis import headline_counts as counts
 from koodrive_nb.analysis.objective import Objective
-from koodrive_nb.analysis.states import classify
+from koodrive_nb.analysis.states import prepared
 from koodrive_nb.analysis.windows import Window
 from koodrive_nb.analysis.zones import check_session
 from koodrive_nb.columns import STRING, TIME
@@ -99,14 +99,12 @@ def headline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     earlier = None if published is None else publications.read(published)
     asked = None if users is None else publications.incomplete_users(users)
     rule = "as classified" if rules.is_classified(records) else _stuck_rule(stuck_after)
-    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
-    frame = rules.lazy(classified, holdings.NEEDED)
-    check_session(frame)
-    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
+    check_session(records)
+    frame, context = prepared(records, holdings.NEEDED, zone, as_of, stuck_after)
     known = holdings.of_devices(frame)
     modules = holdings.per_module(known)
     listed = None if devices is None else holdings.bound_devices(devices, as_of)
-    table = protection.devices_of(modules, holdings.strikes(known), listed, goal)
+    table = protection.devices_of(modules, holdings.strikes(known, modules), listed, goal)
     now = counts.known_until(table, context.as_of)
     if now is not None and this.start >= now:
         raise InvalidParameterError(

@@ -12,7 +12,7 @@ from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, holdings, rules
 from koodrive_nb.analysis.holdings import DEVICE
 from koodrive_nb.analysis.objective import Objective
-from koodrive_nb.analysis.states import classify
+from koodrive_nb.analysis.states import prepared
 from koodrive_nb.analysis.zones import check_session, epoch_ms
 from koodrive_nb.columns import STRING, TIME
 from koodrive_nb.streams import ATTRS
@@ -65,10 +65,8 @@ def exposure_history(  # noqa: PLR0913 -- each is a question of its own, and key
     """
     goal = Objective.read(rpo, grace, slack)
     zone = settings.display_zone(tz)
-    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
-    frame = rules.lazy(classified, holdings.NEEDED)
-    check_session(frame)
-    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
+    check_session(records)
+    frame, context = prepared(records, holdings.NEEDED, zone.key, as_of, stuck_after)
     known = holdings.of_devices(frame)
     modules = holdings.per_module(known)
     listed = None if devices is None else holdings.bound_devices(devices, as_of)

@@ -6,18 +6,15 @@ The first step of every table about exposure: it runs on the engine, and what it
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import narwhals as nw
 import pandas as pd
 
-from koodrive_nb.analysis import arguments, rules
+from koodrive_nb.analysis import arguments, groups, rules
 from koodrive_nb.analysis.labels import label_devices
 from koodrive_nb.columns import MODULES, STRING, UNKNOWN, columns
 from koodrive_nb.errors import InvalidParameterError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 DEVICE = ("user_id", "device_id")
 NEEDED = ("device_create_time", "module_code")
@@ -68,9 +65,9 @@ def placed(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
 
 def of_devices(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     """Leave the records of devices that have a place in time, with what is reduced below."""
-    told = ("create_time", "end_time", "as_of", "fetched_at", "state", "device_create_time")
-    keys = (*_MODULE, *_RAW)
-    known = placed(rules.coded(frame.select(*keys, *told), *keys))
+    told = ("create_time", "end_time", "as_of", "fetched_at", "device_create_time")
+    keys, status = (*_MODULE, *_RAW), ("state", "status_code")
+    known = placed(rules.coded(frame.select(*keys, *told, *status), *keys))
     return known.filter(~nw.col("_at").is_null(), ~nw.col("device_id").is_null())
 
 
@@ -105,24 +102,25 @@ def per_module(known: nw.LazyFrame[Any]) -> pd.DataFrame:
             as_of=nw.col("as_of").max(),
         )
     )
-    table = _united(label_devices(_named(table)), [*DEVICE, "module"])
-    table["place"] = table.groupby(list(DEVICE), sort=False).ngroup()
-    return table
+    table = label_devices(_named(table))
+    table["place"] = groups.numbers(table, DEVICE)
+    return _united(table, ["place", "module"])
 
 
-def strikes(known: nw.LazyFrame[Any]) -> pd.DataFrame:
-    """Count for each device and module the stuck records since the newest completed one."""
-    at = nw.col("_at")
-    held = known.select(*_MODULE, _newest=nw.when(nw.col("_held")).then(at))
-    newest = held.group_by(*_MODULE).agg(nw.col("_newest").max())
-    # Stuck ones are few: to join them is cheaper than a window over all.
-    stuck = known.filter(nw.col("state") == "stuck").select(*_MODULE, "_at")
-    since = stuck.join(newest, on=list(_MODULE), how="left").filter(
-        nw.col("_newest").is_null() | (at > nw.col("_newest"))
-    )
-    table = rules.collect(since.group_by(*_MODULE).agg(stuck_in_a_row=nw.len()))
-    table = _named(table).astype(dict.fromkeys(DEVICE, STRING))
-    return table.groupby([*DEVICE, "module"], as_index=False).agg({"stuck_in_a_row": "max"})
+def strikes(known: nw.LazyFrame[Any], modules: pd.DataFrame) -> pd.DataFrame:
+    """Count for each device and module the stuck records since the newest completed one.
+
+    `modules` is what `per_module` gives, as is `place`; a pair without any has no row.
+    """
+    keys = [*DEVICE, "module"]
+    # Stuck ones are few, and were all fetched as open: no engine can tell that from their state.
+    was_open = (nw.col("status_code") == 0) | (nw.col("as_of") < nw.col("fetched_at"))
+    stuck = known.filter(was_open, nw.col("state") == "stuck").select(*_MODULE, "_at")
+    table = _named(rules.collect(stuck)).astype(dict.fromkeys(DEVICE, STRING))
+    table = table.merge(modules[[*keys, "place", "completed"]], on=keys)
+    since = table[~(table["_at"] <= table["completed"])]
+    counts = since.groupby(["place", "module"], as_index=False).agg(stuck_in_a_row=("_at", "size"))
+    return counts.merge(modules[[*keys, "place"]], on=["place", "module"])
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
@@ -133,24 +131,24 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
 
 def per_device(modules: pd.DataFrame) -> pd.DataFrame:
     """Put the modules of each device together."""
-    return _united(modules.drop(columns="module"), ["place"], [*DEVICE, *_DESCRIBED]).drop(
-        columns="place"
-    )
+    return _united(modules.drop(columns="module"), ["place"])
 
 
-def _united(
-    table: pd.DataFrame, keys: list[str], described: Sequence[str] = _DESCRIBED
-) -> pd.DataFrame:
+def _united(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Leave one row for each key, described as at its newest attempt."""
-    table = table.sort_values("attempt", kind="stable")
+    if not table.duplicated(keys).any():
+        return table.reset_index(drop=True)
     newest = ["attempt", "completed", "deleted", "unfinished", "as_of"]
     how = (
-        dict.fromkeys(described, "last")
-        | dict.fromkeys(_SUMS, "sum")
+        dict.fromkeys(_SUMS, "sum")
         | dict.fromkeys(newest, "max")
         | dict.fromkeys(("first", "bound"), "min")
     )
-    return table.groupby(keys, sort=False, as_index=False, dropna=False).agg(how)
+    found = table.groupby(keys, sort=False, as_index=False, dropna=False).agg(how)
+    # Sorted are places alone, since texts take longer to move than all the rest.
+    order = table[keys].iloc[table["attempt"].argsort(kind="stable")]
+    last = order.index[~order.duplicated(keep="last")]
+    return table.drop(columns=list(how)).loc[last].merge(found, on=keys)
 
 
 def bound_devices(devices: Any, as_of: object) -> pd.DataFrame:
@@ -201,15 +199,19 @@ def with_bound(table: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
 
     Adds `is_bound`. Counts of devices without records are 0.
     """
-    joined = table.merge(devices, on=list(DEVICE), how="outer", suffixes=("", "_d"), indicator=True)
-    for name in (*_DESCRIBED, "bound"):
+    # By a number for each device: what it joins from both sides pandas sorts, and texts slowly.
+    keys = list(DEVICE)
+    at = groups.numbers(pd.concat([table[keys], devices[keys]], ignore_index=True), keys)
+    here, there = table.assign(_at=at[: len(table)]), devices.assign(_at=at[len(table) :])
+    joined = here.merge(there, on="_at", how="outer", suffixes=("", "_d"), indicator=True)
+    for name in (*keys, *_DESCRIBED, "bound"):
         if f"{name}_d" in joined:
             joined[name] = joined.pop(f"{name}_d").fillna(joined[name])
     joined["as_of"] = joined["as_of"].fillna(joined.pop("as_of_d"))
     counts = [name for name in _SUMS if name in joined.columns]
     joined[counts] = joined[counts].fillna(0).astype("int64")
     joined["is_bound"] = joined.pop("_merge") != "left_only"
-    return joined
+    return joined.drop(columns="_at")
 
 
 def others(devices: pd.DataFrame) -> list[str]:

@@ -12,7 +12,8 @@ from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, rules
 from koodrive_nb.analysis.activities import per_bin
 from koodrive_nb.analysis.lanes import choose, drawable, find_gaps, find_lanes, place
-from koodrive_nb.analysis.states import classify
+from koodrive_nb.analysis.states import prepared
+from koodrive_nb.analysis.zones import check_session
 from koodrive_nb.columns import STRING, TIME, UNKNOWN, categories
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
@@ -105,8 +106,7 @@ def timeline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     arguments.whole(max_marks, "max_marks", 10_000)
     zone = settings.display_zone(tz)
     gap = arguments.duration(gap_after, "gap_after")
-    frame = rules.lazy(classify(records, as_of=as_of, stuck_after=stuck_after), _NEEDED)
-    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
+    frame, context = prepared(records, _NEEDED, zone.key, as_of, stuck_after)
     window = _Window(*arguments.window(since, until, zone.key, context.as_of))
     lanes = find_lanes(frame, devices, as_of)
     if context.as_of is None and lanes["as_of"].notna().any():
@@ -125,6 +125,7 @@ def timeline(  # noqa: PLR0913 -- each is a question of its own, and keyword-onl
     }
     is_fleet = form == "auto" and len(lanes) > _LANES_UP_TO_DEVICES
     if form == "flow" or is_fleet:
+        check_session(records)
         table, bins = per_bin(frame, context, (window.since, window.until))
         table.attrs[ATTRS] = context.as_attrs(form="flow", **(facts | bins))
         return table

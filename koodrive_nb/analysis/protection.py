@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, holdings, rules
 from koodrive_nb.analysis.holdings import DEVICE, hours_between
 from koodrive_nb.analysis.objective import Objective, judged
-from koodrive_nb.analysis.states import classify
+from koodrive_nb.analysis.states import prepared
 from koodrive_nb.columns import MODULES, STRING, TIME, categories
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
@@ -110,16 +112,15 @@ def protection_status(  # noqa: PLR0913 -- each is a question of its own, and ke
         raise InvalidParameterError(f"per= takes {', '.join(PERS)}, not {per!r}.")
     goal = Objective.read(rpo, grace, slack)
     zone = settings.display_zone(tz).key
-    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
-    frame = rules.lazy(classified, holdings.NEEDED)
-    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
+    frame, context = prepared(records, holdings.NEEDED, zone, as_of, stuck_after)
     known = holdings.of_devices(frame)
     modules = holdings.per_module(known)
-    strikes = holdings.strikes(known)
+    strikes = holdings.strikes(known, modules)
     listed = None if devices is None else holdings.bound_devices(devices, as_of)
     expected = _expected(modules, configs)
     if per == "module":
-        table = _modules_of(expected, listed).merge(strikes, on=[*DEVICE, "module"], how="left")
+        counts = strikes.drop(columns="place")
+        table = _modules_of(expected, listed).merge(counts, on=[*DEVICE, "module"], how="left")
         table = judged(table, goal)
     else:
         table = _with_modules(devices_of(modules, strikes, listed, goal), modules, expected)
@@ -149,7 +150,8 @@ def judged_devices(classified: Any, devices: Any, as_of: object) -> pd.DataFrame
     known = holdings.of_devices(rules.lazy(classified, holdings.NEEDED))
     listed = None if devices is None else holdings.bound_devices(devices, as_of)
     goal = Objective.read(_RPO, _GRACE, SLACK)
-    return devices_of(holdings.per_module(known), holdings.strikes(known), listed, goal)
+    modules = holdings.per_module(known)
+    return devices_of(modules, holdings.strikes(known, modules), listed, goal)
 
 
 def devices_of(
@@ -157,8 +159,8 @@ def devices_of(
 ) -> pd.DataFrame:
     """Put together what `holdings` found of each device, and judge it."""
     table = holdings.known_devices(modules, listed)
-    worst = strikes.groupby(list(DEVICE), as_index=False)["stuck_in_a_row"].max()
-    return judged(table.merge(worst, on=list(DEVICE), how="left"), goal)
+    worst = strikes.groupby("place", as_index=False)["stuck_in_a_row"].max()
+    return judged(table.merge(worst, on="place", how="left"), goal)
 
 
 def _expected(modules: pd.DataFrame, configs: Any) -> pd.DataFrame:
@@ -197,13 +199,16 @@ def _with_modules(
     keys = list(DEVICE)
     # The order of modules decides between those of one instant.
     rank = {label: at for at, label in enumerate(rules.MODULE_LABELS)}
-    done = modules.dropna(subset="completed")
+    told = ["place", "module", "completed"]
+    done = modules[told].dropna(subset="completed")
     done = done.assign(_rank=done["module"].map(rank).astype("int64"))
     done = done.sort_values(["completed", "_rank"]).drop_duplicates("place", keep="last")
-    newest = done[[*keys, "module"]].rename(columns={"module": "newest_module"})
-    ordered = expected.assign(_rank=expected["module"].map(rank).astype("int64"))
+    newest = done[["place", "module"]].rename(columns={"module": "newest_module"})
+    ordered = expected[["place", "completed"]]
+    ordered = ordered.assign(_rank=expected["module"].map(rank).astype("int64"))
     ordered = ordered.sort_values(["completed", "_rank"], na_position="first")
-    worst = ordered.drop_duplicates("place", keep="first").set_index("place")
+    first = ordered.index[~ordered["place"].duplicated()]
+    worst = expected.loc[first, [*keys, *told, "as_of"]].set_index("place")
     # As bits of a number, since text put together group by group takes seconds.
     bits = ordered.assign(_bit=2 ** ordered["_rank"]).groupby("place")["_bit"].sum()
     worst = worst[keys].assign(
@@ -211,7 +216,7 @@ def _with_modules(
         worst_module_age_h=hours_between(worst["as_of"], worst["completed"]).clip(lower=0),
         expected_modules=bits.map({mask: _described(mask) for mask in set(bits)}),
     )
-    return table.merge(worst, on=keys, how="left").merge(newest, on=keys, how="left")
+    return table.merge(worst, on=keys, how="left").merge(newest, on="place", how="left")
 
 
 def _described(mask: int) -> str:
@@ -233,10 +238,16 @@ def _sorted(table: pd.DataFrame, first: list[str]) -> pd.DataFrame:
     """Sort by state, the worst first, then by how long nothing has completed."""
     order = table["state"].map(rules.PROTECTION.index)
     since = table["completed"].fillna(table["bound"]).fillna(table["first"])
-    table = table.assign(_order=order, _since=since)
     keys = [*DEVICE, *(["module"] if "module" in table else [])]
-    ordered = table.sort_values([*first, "_order", "_since", *keys], kind="stable")
-    return ordered.drop(columns=["_order", "_since", *first]).reset_index(drop=True)
+    by = {"_order": order, "_since": since, **{key: table[key] for key in keys}}
+    names = [*first, *by]
+    # By Arrow, which sorts texts in a fraction of the time that pandas takes.
+    places = pc.sort_indices(
+        pa.table(by | {key: table[key] for key in first}),
+        sort_keys=[(name, "ascending") for name in names],
+    )
+    ordered: pd.DataFrame = table.drop(columns=first).iloc[places.to_numpy()]
+    return ordered.reset_index(drop=True)
 
 
 def _finished(table: pd.DataFrame, per: str, listed: pd.DataFrame | None) -> pd.DataFrame:

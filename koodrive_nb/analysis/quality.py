@@ -11,6 +11,7 @@ import pandas as pd
 
 from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, quality_rules, rules
+from koodrive_nb.analysis.contexts import Context
 from koodrive_nb.analysis.states import classify
 from koodrive_nb.columns import STRING, categories
 from koodrive_nb.errors import InvalidParameterError
@@ -145,7 +146,7 @@ def _known_then(records: Any, as_of: object) -> nw.LazyFrame[Any]:
 
 def _counts(
     frame: nw.LazyFrame[Any], attrs: Mapping[str, Any], tz: str
-) -> tuple[rules.Context, dict[str, int]]:
+) -> tuple[Context, dict[str, int]]:
     names = ["duplicate_id", *quality_rules.record_flags()]
     row = rules.collect(
         frame.select(
@@ -165,7 +166,7 @@ def _counts(
     )
     n_records = int(row["_n"])
     counts = {name: int(row[name]) if n_records else 0 for name in names}
-    return rules.Context(n_records, first, last, now, {}, known, tz), counts
+    return Context(n_records, first, last, now, {}, known, tz), counts
 
 
 def _coerced(records: Any) -> dict[str, tuple[int, int]]:

@@ -12,12 +12,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from koodrive_nb.analysis import rules
+from koodrive_nb.analysis import groups, rules
 from koodrive_nb.analysis.expansion import json_object
 from koodrive_nb.columns import MODULES, STATUSES, STRING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
 SEVERITIES = ("error", "warning", "info")
 AHEAD_BY = timedelta(minutes=5)
@@ -32,8 +32,6 @@ _PAIR = (
 _PLAIN_OBJECT = rf"^\{{(?:{_PAIR}(?:,{_PAIR})*)?\}}$"
 # Java, and so Spark, tries this on its stack, which long text would exhaust.
 _PLAIN_UP_TO = 1000
-
-_INT64_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ def with_duplicate(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     known = native["record_id"].notna().to_numpy()
     again_here = np.zeros(len(native), dtype=bool)
     if native["record_id"].nunique() < known.sum():
-        places = _numbered(native, ("user_id", "record_id"))
+        places = groups.numbers(native, ("user_id", "record_id"))
         again_here = (np.bincount(places)[places] > 1) & known
     wrapped: nw.LazyFrame[Any] = nw.from_native(native.assign(duplicate_id=again_here)).lazy()
     return wrapped
@@ -120,27 +118,9 @@ def distinct_devices(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
     if native is None:
         known = frame.select(*DEVICE).filter(~nw.col("device_id").is_null())
         return rules.collect(known.unique())
-    first = ~pd.Series(_numbered(native, DEVICE)).duplicated().to_numpy()
+    first = ~pd.Series(groups.numbers(native, DEVICE)).duplicated().to_numpy()
     each = native.loc[first, list(DEVICE)].astype(STRING)
     return each[each["device_id"].notna()]
-
-
-def _numbered(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray[Any, Any]:
-    """Number the rows so that those alike in all these columns share a number.
-
-    pandas' own grouping of a million rows by texts takes several times as long.
-    """
-    numbers = np.zeros(len(frame), dtype="int64")
-    below = 1
-    for name in names:
-        codes, distinct = pd.factorize(frame[name])
-        if below * (len(distinct) + 1) > _INT64_MAX:
-            numbers, seen = pd.factorize(numbers)
-            below = len(seen)
-        numbers = numbers * (len(distinct) + 1) + codes + 1
-        below *= len(distinct) + 1
-    places, _ = pd.factorize(numbers)
-    return places
 
 
 def unreadable(frame: nw.LazyFrame[Any]) -> pd.DataFrame | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
@@ -14,7 +13,6 @@ import pyarrow as pa
 from koodrive_nb.analysis.arguments import duration
 from koodrive_nb.columns import MODULES, STRING, TIME, UNKNOWN, columns
 from koodrive_nb.errors import InvalidParameterError
-from koodrive_nb.streams import ATTRS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,36 +40,6 @@ _FEW_COMPLETED = pd.Timedelta("24h")
 _ENOUGH_COMPLETED = 30
 _TIMES_P99 = 3
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a figure says about its table besides the numbers."""
-
-    n_records: int
-    first: pd.Timestamp | None
-    last: pd.Timestamp | None
-    as_of: pd.Timestamp | None
-    limits_s: Mapping[str, float]
-    attrs: Mapping[str, Any]
-    tz: str
-
-    def as_attrs(self, **more: object) -> dict[str, Any]:
-        """Give it as plain values for `DataFrame.attrs`, which pandas copies deeply."""
-        kept = {key: self.attrs[key] for key in ("source", "complete") if key in self.attrs}
-        return kept | {
-            "n_records": self.n_records,
-            "first": _iso(self.first),
-            "last": _iso(self.last),
-            "as_of": _iso(self.as_of),
-            "tz": self.tz,
-            "stuck_rule": stuck_rule(self.limits_s),
-            **more,
-        }
-
-
-def _iso(instant: pd.Timestamp | None) -> str | None:
-    return None if instant is None else instant.isoformat()
 
 
 def lazy(records: Any, needed: Iterable[str], kind: str = "records") -> nw.LazyFrame[Any]:
@@ -255,40 +223,3 @@ def span(seconds: float) -> str:
 def word(identifier: str) -> str:
     """Write an identifier as words: to_be_deleted -> to be deleted."""
     return identifier.replace("_", " ")
-
-
-def stamp_context(frame: nw.LazyFrame[Any], attrs: Mapping[str, Any], tz: str) -> Context:
-    """Measure the span of a classified frame, its newest "now" and its stuck limits."""
-    names = frame.collect_schema().names()
-    keys = ["module", *(["source"] if "source" in names else [])]
-    facts = ["create_time", "as_of", "stuck_after_s"]
-    groups = collect(
-        frame.select(*keys, *facts)
-        .group_by(*keys)
-        .agg(
-            n=nw.len(),
-            first=nw.col("create_time").min(),
-            last=nw.col("create_time").max(),
-            as_of=nw.col("as_of").max(),
-            limit_s=nw.col("stuck_after_s").max(),
-        )
-    )
-    order = [label for label in MODULE_LABELS if label in set(groups["module"].astype(str))]
-    known: dict[str, Any] = dict(attrs.get(ATTRS, {}))
-    sources = sorted(set(groups["source"].dropna())) if "source" in keys else []
-    if sources:
-        known["source"] = " and ".join(sources)
-    limits = groups.groupby(groups["module"].astype(str))["limit_s"].max()
-    return Context(
-        n_records=int(groups["n"].sum()),
-        first=_known(groups["first"].min()),
-        last=_known(groups["last"].max()),
-        as_of=_known(groups["as_of"].max()),
-        limits_s={label: float(limits[label]) for label in order},
-        attrs=known,
-        tz=tz,
-    )
-
-
-def _known(stamp: object) -> pd.Timestamp | None:
-    return stamp if isinstance(stamp, pd.Timestamp) else None

@@ -1,4 +1,4 @@
-"""What state each record is in, and how many are in which.
+"""What state each record is in.
 
 The API knows new, completed and to be deleted; it has no failed. That a backup is stuck is
 inferred, and every table says by which rule.
@@ -12,18 +12,16 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import narwhals as nw
-import numpy as np
 import pandas as pd
 
-from koodrive_nb import settings
-from koodrive_nb.analysis import arguments, groups, rules, shares
+from koodrive_nb.analysis import arguments, rules
+from koodrive_nb.analysis.contexts import Context, stamp_context
 from koodrive_nb.analysis.labels import device_label, devices_of, os_family
 from koodrive_nb.columns import STRING, TIME, UNKNOWN, categories
 from koodrive_nb.errors import InvalidParameterError
-from koodrive_nb.streams import ATTRS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from koodrive_nb.analysis.arguments import StuckAfter
 
@@ -42,9 +40,8 @@ _NEEDED = (
     "duration_s",
     "fetched_at",
 )
+_LANE = ("user_id", "device_id", "module_code")
 _ADDED = ("state", "stuck_reason", "stuck_after_s", "device_label", "os_family", "as_of")
-_COUNTS = ("n", *rules.STATES, "was_completed", "was_abandoned")
-_RESULTS = {*_COUNTS, *shares.COLUMNS}
 
 
 def classify(
@@ -70,9 +67,7 @@ def classify(
         InvalidParameterError: Columns are missing, an argument is not what this takes, or a frame
             that has a `state` came with options.
     """
-    known = rules.lazy(records, ())
-    names = known.collect_schema().names()
-    if "state" in names:
+    if rules.is_classified(records):
         if as_of is not None or stuck_after != "auto":
             raise InvalidParameterError(
                 "These records are classified already: pass as_of= and stuck_after= to "
@@ -80,23 +75,55 @@ def classify(
             )
         rules.lazy(records, (*_NEEDED, *_ADDED))
         return records
+    frame, limits = _limited(records, as_of, stuck_after)
+    result: Frame = _classified(records, frame, limits)
+    return result
+
+
+def prepared(
+    records: Any, needed: Iterable[str], zone: str, as_of: object, stuck_after: StuckAfter
+) -> tuple[nw.LazyFrame[Any], Context]:
+    """Classify records as `classify` does, and measure what they span.
+
+    Raises:
+        InvalidParameterError: Columns are missing, or an argument is not what this takes.
+    """
+    needed, attrs = list(needed), getattr(records, "attrs", {})
+    if rules.is_classified(records):
+        classified = classify(records, as_of=as_of, stuck_after=stuck_after)
+        frame = rules.lazy(rules.spelled(classified, needed), needed)
+        return frame, stamp_context(frame, attrs, zone)
+    fetched, limits = _limited(records, as_of, stuck_after)
+    # Of what was fetched, since no engine knows that it need not classify for that.
+    context = stamp_context(fetched, attrs, zone, limits)
+    classified = _classified(records, fetched, limits)
+    return rules.lazy(rules.spelled(classified, needed), needed), context
+
+
+def _limited(
+    records: Any, as_of: object, stuck_after: StuckAfter
+) -> tuple[nw.LazyFrame[Any], dict[str, float]]:
+    """Give each record its "now", and each module its stuck limit."""
     frame = _with_now(rules.lazy(records, _NEEDED), as_of)
-    limits = rules.stuck_limits(_completed_durations(frame), stuck_after)
+    return frame, rules.stuck_limits(_completed_durations(frame), stuck_after)
+
+
+def _classified(records: Any, frame: nw.LazyFrame[Any], limits: Mapping[str, float]) -> Any:
+    names = [name for name in frame.collect_schema().names() if name not in _ADDED]
     frame = _with_state(frame, limits)
     if isinstance(records, pd.DataFrame):
-        return _added_to_pandas(records, frame)  # type: ignore[return-value]  # pandas came in
+        return _added_to_pandas(records, frame)
     frame = frame.with_columns(
         state=_spelled("_state", rules.STATES),
         stuck_reason=_spelled("_stuck_reason", rules.STUCK_REASONS),
         device_label=device_label(),
         os_family=os_family(),
     )
-    added = frame.select(*(name for name in names if name not in _ADDED), *_ADDED)
-    native: Any = records
-    native = nw.from_native(native)
+    added = frame.select(*names, *_ADDED)
+    native = nw.from_native(records)
     if isinstance(native, nw.LazyFrame):
-        return added.to_native()  # type: ignore[no-any-return]  # the engine that came in
-    return added.collect(native.implementation).to_native()  # type: ignore[no-any-return]  # as above
+        return added.to_native()
+    return added.collect(native.implementation).to_native()
 
 
 def _added_to_pandas(records: pd.DataFrame, frame: nw.LazyFrame[Any]) -> pd.DataFrame:
@@ -148,10 +175,14 @@ def _completed_durations(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
 
 def _with_state(frame: nw.LazyFrame[Any], limits: Mapping[str, float]) -> nw.LazyFrame[Any]:
     created, now, status = nw.col("create_time"), nw.col("as_of"), nw.col("status_code")
-    frame = frame.with_columns(_seen=nw.when(created <= now).then(created))
+    # What ended after a past "now" was still open then.
+    ended_later = (status == 1) & (now < nw.col("fetched_at")) & (nw.col("end_time") > now)
+    is_open = nw.col("_is_open")
     frame = frame.with_columns(
-        _newest=nw.col("_seen").max().over("user_id", "device_id", "module_code"),
+        _is_open=((status == 0) | ended_later.fill_null(value=False)).fill_null(value=False),
+        _seen=nw.when(created <= now).then(created),
     )
+    frame = _with_newest(frame)
     superseded = (nw.col("_newest") > created).fill_null(value=False) & (
         ~nw.col("device_id").is_null()
     )
@@ -162,9 +193,6 @@ def _with_state(frame: nw.LazyFrame[Any], limits: Mapping[str, float]) -> nw.Laz
             for module, limit in limits.items()
         ),
     ).fill_null(value=False)
-    # What ended after a past "now" was still open then.
-    ended_later = (status == 1) & (now < nw.col("fetched_at")) & (nw.col("end_time") > now)
-    is_open = ((status == 0) | ended_later.fill_null(value=False)).fill_null(value=False)
     # Numbers first: words for a million rows cost more than all the rest.
     frame = frame.with_columns(
         _stuck_reason=nw.when(is_open & superseded)
@@ -184,6 +212,25 @@ def _with_state(frame: nw.LazyFrame[Any], limits: Mapping[str, float]) -> nw.Laz
     return frame.with_columns(_state=chain.otherwise(nw.lit(rules.STATES.index("unknown"))))
 
 
+def _with_newest(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+    """Add when the newest record of the same device and module was created, to open ones at least.
+
+    Nothing is added for records without a device.
+    """
+    newest = nw.col("_seen").max()
+    if not frame.implementation.is_duckdb():
+        return frame.with_columns(_newest=newest.over(*_LANE))
+    # DuckDB sorts all records for a window, which takes three times as long as all the rest; and
+    # a join passes over those without a key.
+    named = {f"_{name}": nw.col(name).fill_null("") for name in ("user_id", "module_code")}
+    named["_device_id"] = nw.col("device_id")
+    lanes = frame.group_by(*_LANE).agg(_newest=newest).select("_newest", **named)
+    # So few that DuckDB keeps them, and not all records, in memory for the join.
+    lanes = lanes.filter(~nw.col("_device_id").is_null(), ~nw.col("_newest").is_null())
+    keys = {name: nw.when(nw.col("_is_open")).then(key) for name, key in named.items()}
+    return frame.with_columns(**keys).join(lanes, on=[*keys], how="left")
+
+
 def _by_module(values: Mapping[str, float]) -> nw.Expr:
     (first, value), *rest = values.items()
     chain: Any = nw.when(nw.col("module") == first).then(nw.lit(float(value)))
@@ -191,93 +238,3 @@ def _by_module(values: Mapping[str, float]) -> nw.Expr:
         chain = chain.when(nw.col("module") == module).then(nw.lit(float(other)))
     result: nw.Expr = chain.otherwise(nw.lit(float(values[UNKNOWN])))
     return result
-
-
-def status_breakdown(
-    records: Any,
-    *,
-    by: str | Sequence[str] = "module",
-    as_of: object = None,
-    tz: str | None = None,
-    stuck_after: StuckAfter = "auto",
-) -> pd.DataFrame:
-    """Count the records in each state, one row per group.
-
-    Columns: the group's own, `n`, one count for each state (`to_be_deleted` split into
-    `was_completed` and `was_abandoned`, by whether it has an end), and of those that have come to
-    an end the share that completed: `settled_share` = (`completed` + `was_completed`) / `settled`,
-    from 0 to 1, with its 95 % Wilson interval `settled_share_lo` and `settled_share_hi`. In
-    progress and unknown are in neither part. Groups of modules come in the API's order, others by
-    size. Records created after a past `as_of` are not counted. `tz` is the zone in which a figure
-    names the span.
-
-    Raises:
-        InvalidParameterError: A column is missing, or an argument is not what this takes.
-    """
-    keys = arguments.keys(by, _RESULTS)
-    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
-    frame = rules.lazy(rules.spelled(classified, keys), keys)
-    zone = settings.display_zone(tz).key
-    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
-    counted = frame.filter(~rules.later(nw.col("as_of"))).select(
-        *keys, _state=nw.col("state"), _end=nw.col("end_time")
-    )
-    # To spell out or to add up anything for each record would take longer than to count them.
-    counts = rules.collect(
-        counted.group_by(*keys, "_state").agg(_n=nw.len(), _n_ended=nw.col("_end").count())
-    )
-    table = _in_order(_by_state(counts, keys), keys)
-    table = shares.settle(table)
-    n_later = context.n_records - int(table["n"].sum())
-    made = {"table": "status_breakdown", "by": keys}
-    made |= arguments.plain(as_of=as_of, tz=zone, stuck_after=stuck_after)
-    table.attrs[ATTRS] = context.as_attrs(by=keys, n_later=n_later, made=made)
-    return table
-
-
-def records_behind(
-    frame: nw.LazyFrame[Any], row: Mapping[str, Any], made: Mapping[str, Any]
-) -> nw.LazyFrame[Any]:
-    """Give the classified records that a row of `status_breakdown` counts."""
-    counted = frame.filter(~rules.later(nw.col("as_of")))
-    for key in made["by"]:
-        is_mine = rules.same(key, row[key])
-        if key == "module" and row[key] == UNKNOWN:
-            is_mine = is_mine | nw.col("module").is_null()
-        counted = counted.filter(is_mine)
-    return counted
-
-
-def _by_state(counts: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Put the counts of each group side by side."""
-    if "module" in keys:
-        counts["module"] = counts["module"].astype(STRING).fillna(UNKNOWN)
-    code, table = groups.numbered(counts, keys)
-    n, n_ended = counts["_n"].astype("int64"), counts["_n_ended"].astype("int64")
-    state = counts["_state"].astype(STRING).fillna("")
-    deleting = state == "to_be_deleted"
-    parts = {"n": n, **{name: n.where(state == name, 0) for name in rules.STATES}}
-    parts |= {
-        "was_completed": n_ended.where(deleting, 0),
-        "was_abandoned": (n - n_ended).where(deleting, 0),
-    }
-    for name, part in parts.items():
-        sums = np.bincount(code, weights=part.to_numpy(), minlength=len(table))
-        table[name] = sums.astype("int64")
-    return table
-
-
-def _in_order(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    if list(keys) == ["module"]:
-        named = [label for label in rules.MODULE_LABELS if label != UNKNOWN]
-        extra = [label for label in table["module"] if label not in named]
-        order = pd.DataFrame({"module": pd.array([*named, *extra], dtype=STRING)})
-        table = order.merge(table, on="module", how="left")
-        return table.fillna(dict.fromkeys(_COUNTS, 0)).astype(dict.fromkeys(_COUNTS, "int64"))
-    return table.sort_values(
-        ["n", *keys], ascending=[False, *(True for _ in keys)], kind="stable", key=_sortable
-    ).reset_index(drop=True)
-
-
-def _sortable(values: pd.Series[Any]) -> pd.Series[Any]:
-    return values if values.dtype.kind in "iuf" else values.astype(str)

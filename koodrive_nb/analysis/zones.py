@@ -103,14 +103,14 @@ def instants(local: pd.DatetimeIndex, zone: ZoneInfo) -> pd.DatetimeIndex:
     return known.tz_convert("UTC").as_unit("ms")
 
 
-def check_session(frame: nw.LazyFrame[Any]) -> None:
+def check_session(records: Any) -> None:
     """Refuse an engine whose session would cut days at another zone's midnight.
 
     Raises:
         ConfigurationError: The session is not in UTC.
     """
     noon = nw.lit(pd.Timestamp("2024-01-01T12:00Z").to_pydatetime())
-    hour = rules.collect(frame.head(1).select(hour=noon.dt.hour()))["hour"]
+    hour = rules.collect(rules.lazy(records, ()).head(1).select(hour=noon.dt.hour()))["hour"]
     if len(hour) and int(hour.iloc[0]) != 12:  # noqa: PLR2004 -- noon
         raise ConfigurationError(
             "The engine's session is not in UTC, so its days would be cut at the wrong midnight: "

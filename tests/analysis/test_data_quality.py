@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import koodrive_nb as kd
-from koodrive_nb.analysis import quality, quality_rules
+from koodrive_nb.analysis import groups, quality, quality_rules
 from koodrive_nb.analysis.expansion import json_object
 from koodrive_nb.columns import STRING
 
@@ -337,7 +337,7 @@ def test_the_numbers_of_very_many_devices_do_not_run_over(make, monkeypatch):
     frame = make(*(HEALTHY | {"device_id": name, "machine_code": name} for name in "abc"))
     expected = kd.analysis.data_quality(frame)
     # As if there were so many devices and names that their numbers did not fit.
-    monkeypatch.setattr(quality_rules, "_INT64_MAX", 1)
+    monkeypatch.setattr(groups, "_INT64_MAX", 1)
     pd.testing.assert_frame_equal(kd.analysis.data_quality(frame), expected)
 
 
