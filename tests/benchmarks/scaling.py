@@ -29,136 +29,17 @@ import koodrive_nb as kd
 
 AIM, AIM_MB = 1.5, 2000
 ZONE = "Asia/Shanghai"
-# What the SQL beside each table answers too; ours gives more.
+# What the SQL beside each table answers too: all but shares, their intervals and notes.
 TABLES = {
     "status_breakdown": "module n completed in_progress stuck to_be_deleted was_completed "
     "was_abandoned unknown settled",
-    "protection_status": "user_id device_id state rpo_age_h last_completed_time last_attempt_time "
-    "stuck_in_a_row n n_completed n_deleting",
+    "protection_status": "user_id device_id device_label os_family state cause rpo_age_h "
+    "last_completed_time last_attempt_time stuck_in_a_row newest_module worst_module "
+    "worst_module_age_h expected_modules n n_completed n_deleting bound_time in_scope as_of",
     "activity": "bin_start created ended presumed_stuck open completed in_progress stuck "
     "was_completed was_abandoned unknown",
 }
-STATES = """
-WITH limits AS (
-    SELECT module, if(count(*) >= 30,
-        least(greatest(3 * quantile_cont(duration_s, 0.99), 3600), 604800), 86400) AS limit_s
-    FROM records WHERE status_code = 1 AND duration_s >= 0 AND end_time <= fetched_at
-    GROUP BY module
-), newest AS (
-    SELECT user_id, device_id, module_code,
-        max(create_time) FILTER (WHERE create_time <= fetched_at) AS newest
-    FROM records WHERE device_id IS NOT NULL GROUP BY ALL
-), states AS (
-    SELECT r.*, coalesce(limit_s, 86400) AS stuck_after_s, CASE
-        WHEN status_code = 0 AND (newest > create_time OR create_time
-            + to_milliseconds((coalesce(limit_s, 86400) * 1000)::BIGINT) < fetched_at) THEN 'stuck'
-        WHEN status_code = 0 THEN 'in_progress' WHEN status_code = 1 THEN 'completed'
-        WHEN status_code = 2 THEN 'to_be_deleted' ELSE 'unknown' END AS state
-    FROM records r LEFT JOIN limits USING (module)
-    LEFT JOIN newest n ON r.user_id = n.user_id AND r.device_id = n.device_id
-        AND r.module_code IS NOT DISTINCT FROM n.module_code
-)"""
-SQL = {
-    "status_breakdown": """
-SELECT module, count(*) AS n, count(*) FILTER (state = 'completed') AS completed,
-    count(*) FILTER (state = 'in_progress') AS in_progress,
-    count(*) FILTER (state = 'stuck') AS stuck,
-    count(*) FILTER (state = 'to_be_deleted') AS to_be_deleted,
-    count(end_time) FILTER (state = 'to_be_deleted') AS was_completed,
-    to_be_deleted - was_completed AS was_abandoned,
-    count(*) FILTER (state = 'unknown') AS unknown,
-    completed + to_be_deleted + stuck AS settled
-FROM states GROUP BY module""",
-    "protection_status": """
-, known AS (
-    SELECT user_id, device_id, module_code, state, end_time, fetched_at, device_create_time, CASE
-        WHEN create_time <= fetched_at THEN create_time
-        WHEN create_time <= fetched_at + INTERVAL 5 MINUTE THEN fetched_at END AS began
-    FROM states WHERE device_id IS NOT NULL AND began IS NOT NULL
-), modules AS (
-    SELECT user_id, device_id, module_code, count(*) AS n,
-        count(*) FILTER (state = 'completed') AS n_completed,
-        count(*) FILTER (state = 'to_be_deleted' AND end_time IS NOT NULL) AS n_deleting,
-        max(began) AS attempt, max(began) FILTER (state = 'completed') AS completed,
-        max(began) FILTER (state IN ('stuck', 'in_progress', 'unknown')
-            OR state = 'to_be_deleted' AND end_time IS NULL) AS unfinished,
-        max(fetched_at) AS as_of, min(device_create_time) AS bound
-    FROM known GROUP BY ALL
-), strikes AS (
-    SELECT user_id, device_id, max(stuck) AS stuck_in_a_row FROM (
-        SELECT k.user_id, k.device_id, k.module_code, count(*) AS stuck
-        FROM known k JOIN modules m ON k.user_id = m.user_id AND k.device_id = m.device_id
-            AND k.module_code IS NOT DISTINCT FROM m.module_code
-        WHERE state = 'stuck' AND (completed IS NULL OR began > completed) GROUP BY ALL
-    ) GROUP BY ALL
-), held AS (
-    SELECT user_id, device_id, sum(n) AS n, sum(n_completed) AS n_completed,
-        sum(n_deleting) AS n_deleting, max(attempt) AS attempt, max(completed) AS completed,
-        max(as_of) AS as_of, min(bound) AS bound
-    FROM modules GROUP BY ALL
-), together AS (
-    SELECT *, coalesce(h.as_of, d.fetched_at) AS now,
-        coalesce(d.device_create_time, h.bound) AS bound_at,
-        epoch_ms(now) - epoch_ms(completed) AS age_ms
-    FROM held h FULL JOIN (SELECT *, true AS is_bound FROM devices) d USING (user_id, device_id)
-    LEFT JOIN strikes USING (user_id, device_id)
-)
-SELECT user_id, device_id, CASE
-    WHEN is_bound IS NULL THEN 'unbound'
-    WHEN completed IS NULL AND n_deleting > 0 THEN 'deleting'
-    WHEN completed IS NULL AND now < bound_at + INTERVAL 7 DAY THEN 'initial_pending'
-    WHEN completed IS NULL THEN 'never'
-    WHEN age_ms <= 604800000 THEN if(stuck_in_a_row > 0, 'warning', 'protected')
-    WHEN age_ms <= 1.5 * 604800000 THEN 'late' ELSE 'outdated' END AS state,
-    age_ms / 3600000 AS rpo_age_h, completed AS last_completed_time,
-    attempt AS last_attempt_time, coalesce(stuck_in_a_row, 0) AS stuck_in_a_row,
-    coalesce(n, 0) AS n, coalesce(n_completed, 0) AS n_completed,
-    coalesce(n_deleting, 0) AS n_deleting
-FROM together""",
-    "activity": f"""
-, span AS (
-    SELECT max(fetched_at) AS now,
-        date_trunc('week', now AT TIME ZONE '{ZONE}') - INTERVAL 8 WEEK AS start FROM records
-), known AS (
-    SELECT state, create_time, end_time, CASE
-        WHEN end_time <= fetched_at THEN greatest(end_time, create_time)
-        WHEN state = 'completed' THEN if(end_time IS NULL, create_time, fetched_at)
-        WHEN state = 'to_be_deleted' AND end_time IS NOT NULL THEN fetched_at
-        WHEN state <> 'in_progress' THEN least(fetched_at, create_time
-            + to_milliseconds((stuck_after_s * 1000)::BIGINT)) END AS over,
-        over IS NOT NULL AND state <> 'completed' AND end_time IS NULL AS is_lost
-    FROM states WHERE create_time <= fetched_at
-), counts AS (
-    SELECT state, is_lost, end_time IS NOT NULL AS has_end, count(*) AS n,
-        greatest((create_time AT TIME ZONE '{ZONE}')::DATE, start::DATE - 1) AS created_on,
-        if(over IS NULL, NULL,
-            greatest((over AT TIME ZONE '{ZONE}')::DATE, start::DATE - 1)) AS over_on
-    FROM known, span
-    GROUP BY ALL
-), days AS (
-    SELECT unnest(generate_series(start::DATE - 1, (now AT TIME ZONE '{ZONE}')::DATE,
-        INTERVAL 1 DAY))::DATE AS day FROM span
-), created AS (
-    SELECT created_on AS day, sum(n) AS created, sum(n) FILTER (state = 'completed') AS completed,
-        sum(n) FILTER (state = 'in_progress') AS in_progress,
-        sum(n) FILTER (state = 'stuck') AS stuck,
-        sum(n) FILTER (state = 'to_be_deleted' AND has_end) AS was_completed,
-        sum(n) FILTER (state = 'to_be_deleted' AND NOT has_end) AS was_abandoned,
-        sum(n) FILTER (state = 'unknown') AS unknown
-    FROM counts GROUP BY day
-), over AS (
-    SELECT over_on AS day, sum(n) FILTER (NOT is_lost) AS ended,
-        sum(n) FILTER (is_lost) AS presumed_stuck
-    FROM counts WHERE over_on IS NOT NULL GROUP BY day
-), daily AS (
-    SELECT day, COLUMNS(* EXCLUDE (day)),
-        sum(coalesce(created, 0) - coalesce(ended, 0) - coalesce(presumed_stuck, 0))
-            OVER (ORDER BY day) AS open
-    FROM days LEFT JOIN created USING (day) LEFT JOIN over USING (day)
-)
-SELECT (day::TIMESTAMP AT TIME ZONE '{ZONE}') AS bin_start, coalesce(COLUMNS(* EXCLUDE (day)), 0)
-FROM daily WHERE day >= (SELECT start::DATE FROM span)""",
-}
+SQL = Path(__file__).with_name("sql")
 
 
 def store(folder, seeds, preset):
@@ -207,7 +88,8 @@ def side(kind, name, folder, result):
         devices.create_view("devices")
     started = time.perf_counter()
     if kind == "sql":
-        table = con.sql(STATES + SQL[name]).df()
+        parts = ("states", name)
+        table = con.sql("\n".join((SQL / f"{part}.sql").read_text() for part in parts)).df()
     else:
         given = {"devices": devices} if name == "protection_status" else {}
         zone = {"tz": ZONE} if name == "activity" else {}
@@ -229,7 +111,8 @@ def alike(table, name):
             table[column] = table[column].dt.tz_convert("UTC").dt.as_unit("ms")
         else:
             is_number = pd.api.types.is_numeric_dtype(kind)
-            table[column] = table[column].astype("float64" if is_number else "str")
+            texts = table[column].astype("object").where(table[column].notna(), "").astype("str")
+            table[column] = table[column].astype("float64") if is_number else texts
     return table.sort_values(names[:2]).reset_index(drop=True)
 
 
