@@ -153,7 +153,7 @@ def main(arguments=None):
     if given.side:
         side(*given.side)
         return
-    runs, seeds, preset = (1, 2, "small") if given.quick else (3, 10, "large")
+    runs, seeds, preset = (1, 2, "small") if given.quick else (5, 10, "large")
     print("| table | DuckDB | SQL | ratio | DuckDB | SQL | Spark | pandas, a tenth | aim | |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:

@@ -24,6 +24,8 @@ def measured(table, cells):
         ("analysing.py", "<!-- benchmarks: analysis -->", 1, 13 + 1 + 2),
         ("sweeping.py", "<!-- benchmarks: sweep -->", 2, 4),
         ("exploring.py", "<!-- benchmarks: explorer -->", 1, 7),
+        ("comparing.py", "<!-- benchmarks: ways -->", 2, 6),
+        ("scaling.py", "<!-- benchmarks: scale -->", 1, 3),
     ],
 )
 def test_every_figure_of_the_readme_is_measured_by_the_benchmarks(script, marker, cells, figures):
