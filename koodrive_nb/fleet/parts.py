@@ -108,6 +108,6 @@ class Parts:
         places = self._range(number)
         others = self._others.iloc[places.start : places.stop].reset_index(drop=True)
         paths = [self.folder / kept.name for kept in self._pieces[number]]
-        frames, ledger = pieces.joined(paths, others)
-        self._draft.add(number, frames)
+        rows, ledger = pieces.joined(paths, others)
+        self._draft.add(number, rows)
         return ledger

@@ -11,6 +11,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -159,8 +160,8 @@ def found(folder: Path, whole: Container[int]) -> list[Kept]:
 
 def joined(
     paths: Sequence[Path], others: pd.DataFrame
-) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]]]:
-    """Make a part of its pieces; give its frames, and its ledger.
+) -> tuple[dict[str, pa.Table], list[dict[str, Any]]]:
+    """Make a part of its pieces; give its rows as they are stored, and its ledger.
 
     `others` are the columns of the list of users, a row for each user of the part in their order.
     """
@@ -168,17 +169,17 @@ def joined(
     lines = [
         line for piece in found for line in json.loads(piece["users"].schema.metadata[_LEDGER])
     ]
-    frames = {
-        name: layouts.to_frame(
-            pa.concat_tables(piece[name].replace_schema_metadata() for piece in found), name
-        )
+    tables = {
+        name: pa.concat_tables(piece[name].replace_schema_metadata() for piece in found)
         for name in _DATASETS
     }
     # Asked again, a user who failed may be complete; never the other way round.
-    users = frames["users"].sort_values([_PLACE, "outcome"], kind="stable")
-    users = users.drop_duplicates(_PLACE).drop(columns=_PLACE).reset_index(drop=True)
-    frames["users"] = pd.concat([users, others], axis=1)
-    return frames, summed(lines)
+    users = tables["users"].sort_by([(_PLACE, "ascending"), ("outcome", "ascending")])
+    is_first = np.diff(users[_PLACE].to_numpy(), prepend=-1) > 0
+    users = users.filter(pa.array(is_first)).drop_columns([_PLACE])
+    for name in others.columns:
+        users = users.append_column(name, pa.Array.from_pandas(others[name]).cast(pa.string()))
+    return tables | {"users": users}, summed(lines)
 
 
 def _read(path: Path) -> dict[str, pa.Table]:

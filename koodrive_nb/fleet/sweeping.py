@@ -125,7 +125,7 @@ class _Sweep:
         shown = protected["user_id"].iloc[order]
         others = protected.drop(columns=[*layouts.USER_TYPES], errors="ignore")
         others = others.iloc[order].astype(STRING)
-        layouts.others_of(others)
+        layouts.others_of(others.columns)
         ids = self.chosen["user_id"].iloc[order]
         service = self.client._service  # noqa: SLF001 -- not for users, but for this
         question = {

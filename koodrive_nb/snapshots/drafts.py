@@ -54,24 +54,25 @@ class Draft:
         found = [_PART.fullmatch(path.name) for path in (self.folder / "users").iterdir()]
         return {int(match[1]) for match in found if match}
 
-    def add(self, number: int, frames: Mapping[str, pd.DataFrame]) -> None:
+    def add(self, number: int, rows: Mapping[str, pd.DataFrame | pa.Table]) -> None:
         """Put a part into the draft, whole or not at all, in the place of one of that number.
 
-        `frames` are `records`, `devices` and `users`, each as the client has them.
+        `rows` are `records`, `devices` and `users`, each as the client has them or as they are
+        stored.
 
         Raises:
-            InvalidParameterError: A frame lacks columns, or values do not fit them.
+            InvalidParameterError: Columns are missing, or values do not fit them.
             SnapshotError: It cannot be written; the parts that are there are as they were.
         """
         mark = self._path("users", number)
 
         def write_users(file: BinaryIO) -> None:
-            layouts.write(frames["users"], "users", file)
+            layouts.write(rows["users"], "users", file)
             # From here until all files are in their places, the part is not whole.
             mark.unlink(missing_ok=True)
 
         writers = {
-            self._path(name, number): partial(layouts.write, frames[name], name)
+            self._path(name, number): partial(layouts.write, rows[name], name)
             for name in ("records", "devices")
         }
         with writing(self.target):

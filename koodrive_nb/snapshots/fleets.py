@@ -28,7 +28,7 @@ def frames(fleet: Any) -> dict[str, pd.DataFrame]:
             f"write() takes a fleet, as kd.fleet.fetch() returns it, not {type(fleet).__name__}."
         )
     for name, frame in found.items():
-        layouts.schema_for(frame, name)
+        layouts.schema_for([*frame.columns], name)
     protected = {name: privacy.protect(frame) for name, frame in found.items()}
     users = found["users"]
     if users["user_id"].astype(str).str.fullmatch(privacy.PSEUDONYM).all():

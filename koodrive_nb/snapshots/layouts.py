@@ -18,7 +18,7 @@ from koodrive_nb.columns import ORDERS, STRING, Column, columns
 from koodrive_nb.errors import InvalidParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 DATASETS = ("records", "devices", "users")
 OUTCOMES = ("complete", "partial", "failed")
@@ -57,13 +57,13 @@ def schema_of(dataset: str, others: Sequence[str] = ()) -> pa.Schema:
     return pa.schema([*own, *((name, pa.string()) for name in others)])
 
 
-def others_of(users: pd.DataFrame) -> list[str]:
-    """Give the columns that users have from their list.
+def others_of(names: Iterable[str]) -> list[str]:
+    """Give those of the columns of users that are from their list.
 
     Raises:
         InvalidParameterError: Two differ by no more than capitals, or one is `snapshot`.
     """
-    others = [name for name in users.columns if name not in USER_TYPES]
+    others = [name for name in names if name not in USER_TYPES]
     # Engines of SQL take names that differ in capitals for the same.
     taken = [str(name).casefold() for name in [*USER_TYPES, "snapshot", *others]]
     twice = [name for name in others if taken.count(str(name).casefold()) > 1]
@@ -75,15 +75,15 @@ def others_of(users: pd.DataFrame) -> list[str]:
     return others
 
 
-def schema_for(frame: pd.DataFrame, dataset: str) -> pa.Schema:
-    """Give the columns that a frame is stored with.
+def schema_for(names: Sequence[str], dataset: str) -> pa.Schema:
+    """Give the columns that rows with these are stored with.
 
     Raises:
-        InvalidParameterError: It lacks columns of the dataset, or has one twice.
+        InvalidParameterError: Columns of the dataset are missing, or one is there twice.
     """
-    schema = schema_of(dataset, others_of(frame) if dataset == "users" else [])
-    missing = [name for name in schema.names if name not in frame.columns]
-    if missing or not frame.columns.is_unique:
+    schema = schema_of(dataset, others_of(names) if dataset == "users" else [])
+    missing = [name for name in schema.names if name not in names]
+    if missing or len({*names}) < len(names):
         raise InvalidParameterError(
             f"The {dataset} of a snapshot need the columns of the client, each once: "
             f"{'missing: ' + ', '.join(missing) if missing else 'some come twice'}."
@@ -91,28 +91,35 @@ def schema_for(frame: pd.DataFrame, dataset: str) -> pa.Schema:
     return schema
 
 
-def write(frame: pd.DataFrame, dataset: str, file: BinaryIO) -> None:
+def write(rows: pd.DataFrame | pa.Table, dataset: str, file: BinaryIO) -> None:
     """Write rows to a Parquet file: users by their id, all else in its order within each user.
 
+    They are as the client has them, or as they are stored.
+
     Raises:
-        InvalidParameterError: The frame lacks columns of the dataset, or values do not fit them.
+        InvalidParameterError: Columns of the dataset are missing, or values do not fit them.
         OSError: The file cannot be written.
     """
-    schema = schema_for(frame, dataset)
-    plain = frame[schema.names].reset_index(drop=True)
-    plain.attrs = {}
+    is_stored = isinstance(rows, pa.Table)
+    schema = schema_for([*(rows.column_names if is_stored else rows.columns)], dataset)
+    if not is_stored:
+        rows = rows[schema.names]
+        rows.attrs = {}
     keys = ["user_id", *ORDERS.get(dataset, ())]
-    by = _table(plain, dataset, pa.schema([schema.field(name) for name in keys]))
-    order = pc.sort_indices(by, [(name, "ascending") for name in keys]).to_numpy()
+    by = _table(rows, dataset, pa.schema([schema.field(name) for name in keys]))
+    order = pc.sort_indices(by, [(name, "ascending") for name in keys])
     with pq.ParquetWriter(
         file, schema, compression="zstd", write_page_checksum=True, store_schema=False
     ) as writer:
-        for start in range(0, len(plain), _ROWS_AT_A_TIME):
-            rows = plain.iloc[order[start : start + _ROWS_AT_A_TIME]]
-            writer.write_table(_table(rows, dataset, schema))
+        for start in range(0, len(rows), _ROWS_AT_A_TIME):
+            places = order[start : start + _ROWS_AT_A_TIME]
+            some = rows.take(places) if is_stored else rows.iloc[places.to_numpy()]
+            writer.write_table(_table(some, dataset, schema))
 
 
-def _table(rows: pd.DataFrame, dataset: str, schema: pa.Schema) -> pa.Table:
+def _table(rows: pd.DataFrame | pa.Table, dataset: str, schema: pa.Schema) -> pa.Table:
+    if isinstance(rows, pa.Table):
+        return rows.select(schema.names).cast(schema)
     try:
         arrays = [
             _text(rows[field.name]).cast(field.type)
