@@ -78,25 +78,6 @@ class Draft:
         with writing(self.target):
             replacing.replace(writers | {mark: write_users})
 
-    def part(self, number: int) -> dict[str, pd.DataFrame]:
-        """Read a part back, with the types that the client gives.
-
-        Raises:
-            SnapshotError: There is none of that number, or a file is damaged.
-        """
-        frames = {}
-        for dataset in layouts.DATASETS:
-            path = self._path(dataset, number)
-            try:
-                table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
-            except (pa.ArrowException, OSError) as error:
-                raise SnapshotError(
-                    f"{dataset}/{path.name} of the draft in {self.target.shown} cannot be read "
-                    f"({reason(error)}): begin anew with restart=True."
-                ) from error
-            frames[dataset] = layouts.to_frame(table, dataset)
-        return frames
-
     def publish(
         self,
         facts: Mapping[str, Any],
