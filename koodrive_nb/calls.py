@@ -57,7 +57,8 @@ class Account:
         """Ask for the records of a module once more, only to learn which are of that device."""
         job = self.records(code, device_id)
         job.stream.labels = True
-        name = privacy.pseudonym(device_id, "device")
+        # Of a sweep they would be as many as its devices.
+        name = privacy.pseudonym(device_id, "device", remember=False)
         job.what = f"{job.what} of device {one_line(name, 40)}"
         job.expected = {}
         return job

@@ -25,7 +25,7 @@ from koodrive_nb.jobs import run_all
 from koodrive_nb.streams import ATTRS, Failure, Stream, keep, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from koodrive_nb.device_labels import DeviceLabels
     from koodrive_nb.jobs import Job, Service
@@ -57,8 +57,8 @@ class Fetch(ABC, Generic[Whole]):
         """
 
     @abstractmethod
-    def each(self, whole: Whole, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Whole:
-        """Give the whole with each of its frames changed."""
+    def protected(self, whole: Whole) -> Whole:
+        """Give the whole as `KOODRIVE_PRIVACY` lets it be handed over."""
 
     @abstractmethod
     def size(self, whole: Whole) -> str:
@@ -99,7 +99,7 @@ class Fetch(ABC, Generic[Whole]):
                 job.stream.ended = type(job.error).__name__ if job.error else "stopped"
                 failed.append(job)
         # Whatever is handed over comes this way.
-        whole = self.each(self.whole(is_last=not failed), privacy.protect)
+        whole = self.protected(self.whole(is_last=not failed))
         if not failed:
             return whole
         reason = self._reason(failed)
@@ -217,11 +217,9 @@ class FrameFetch(Fetch[pd.DataFrame]):
         frame.attrs[ATTRS] = keep(streams)
         return frame
 
-    def each(
-        self, whole: pd.DataFrame, change: Callable[[pd.DataFrame], pd.DataFrame]
-    ) -> pd.DataFrame:
-        """Change the frame."""
-        return change(whole)
+    def protected(self, whole: pd.DataFrame) -> pd.DataFrame:
+        """Protect the frame."""
+        return privacy.protect(whole)
 
     def size(self, whole: pd.DataFrame) -> str:
         """Tell the rows."""

@@ -85,14 +85,19 @@ def new_key() -> str:
 
 
 def protect(
-    frame: pd.DataFrame, privacy: str | None = None, key: str | None = None
+    frame: pd.DataFrame,
+    privacy: str | None = None,
+    key: str | None = None,
+    *,
+    remember: bool = True,
 ) -> pd.DataFrame:
     """Put pseudonyms in the place of users, devices and machines, and drop what people wrote.
 
     `privacy` is names, pseudonyms or counts (else `KOODRIVE_PRIVACY`), `key` the secret (else
     `KOODRIVE_PRIVACY_KEY`). Names of devices and files, paths, descriptions, `properties`, `extra`,
     and what failed and why become missing; pseudonyms stay as they are. Columns of your own are
-    kept.
+    kept. Calls of this process take the pseudonyms, unless `remember` is off, which keeps what
+    goes to disk out of memory.
 
     Raises:
         ConfigurationError: A setting is missing or unfit.
@@ -109,7 +114,7 @@ def protect(
     secret = _secret(key)
     _check_layout(frame)
     changed: dict[str, Any] = {
-        name: _pseudonyms(frame[name], kind, secret)
+        name: _pseudonyms(frame[name], kind, secret, remember=remember)
         for name, kind in _KINDS.items()
         if name in frame.columns
     }
@@ -132,13 +137,23 @@ def protect(
     return protected
 
 
-def pseudonym(value: str, kind: str) -> str:
+def protect_users(users: pd.DataFrame, *, remember: bool = True) -> pd.DataFrame:
+    """Protect a table of users, whose errors were told as frames may tell them from the start.
+
+    Raises:
+        ConfigurationError: A setting is missing or unfit.
+        InvalidParameterError: As `protect`.
+    """
+    return protect(users, remember=remember).assign(error=users["error"])
+
+
+def pseudonym(value: str, kind: str, *, remember: bool = True) -> str:
     """Give what to call a user, a device or a machine in messages and frames.
 
     Raises:
         ConfigurationError: A setting is missing or unfit.
     """
-    return value if mode() == MODES[0] else _made(value, kind, _secret(None))
+    return value if mode() == MODES[0] else _made(value, kind, _secret(None), remember=remember)
 
 
 def shown(value: str, kind: str) -> str:
@@ -220,7 +235,9 @@ def lookup(
             "KOODRIVE_PRIVACY=names."
         )
     secret = _secret(key)
-    hits = [_pseudonyms(frame[name], _KINDS[name], secret).isin(wanted) for name in names]
+    hits = [
+        _pseudonyms(frame[name], _KINDS[name], secret, remember=True).isin(wanted) for name in names
+    ]
     return frame[pd.concat(hits, axis=1).any(axis=1).to_numpy()]
 
 
@@ -255,20 +272,23 @@ def _secret(key: str | None) -> bytes:
     return secret
 
 
-def _pseudonyms(column: pd.Series[Any], kind: str, secret: bytes) -> pd.Series[Any]:
+def _pseudonyms(
+    column: pd.Series[Any], kind: str, secret: bytes, *, remember: bool
+) -> pd.Series[Any]:
     # Rows are many, and the people behind them few.
     places, values = pd.factorize(column)
-    each = [_made(str(value), kind, secret) for value in values]
+    each = [_made(str(value), kind, secret, remember=remember) for value in values]
     made = pd.array([*each, pd.NA], dtype=STRING)
     return pd.Series(made.take(places, allow_fill=False), column.index)
 
 
-def _made(value: str, kind: str, secret: bytes) -> str:
+def _made(value: str, kind: str, secret: bytes, *, remember: bool) -> str:
     if not value or (value.startswith(f"{kind}-") and PSEUDONYM.fullmatch(value)):
         return value
     # Text of the service may hold half a surrogate pair.
     said = f"{kind}{value}".encode("utf-8", "surrogatepass")
     digest = hmac.digest(secret, said, "sha256")
     made = f"{kind}-{base64.b32encode(digest).decode().lower()[:_CHARACTERS]}"
-    _meant[made] = value
+    if remember:
+        _meant[made] = value
     return made

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from koodrive_nb import decode, device_labels
+from koodrive_nb import decode, device_labels, privacy
 from koodrive_nb.client import Client
 from koodrive_nb.columns import MODULES
 from koodrive_nb.device_labels import DeviceLabels
@@ -22,7 +22,7 @@ from koodrive_nb.streams import ATTRS, Stream, keep
 from koodrive_nb.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Literal
 
     from koodrive_nb.jobs import Job
@@ -100,11 +100,13 @@ class _FleetFetch(Fetch[Fleet]):
         devices = self._frame("devices", is_last=is_last)
         return Fleet(records, devices, self._users(records, devices))
 
-    def each(self, whole: Fleet, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Fleet:
-        """Change the three frames."""
-        # What went wrong is told as frames may tell it from the start.
-        table = change(whole.users).assign(error=whole.users["error"])
-        return Fleet(change(whole.records), change(whole.devices), table)
+    def protected(self, whole: Fleet) -> Fleet:
+        """Protect the three frames."""
+        return Fleet(
+            privacy.protect(whole.records),
+            privacy.protect(whole.devices),
+            privacy.protect_users(whole.users),
+        )
 
     def size(self, whole: Fleet) -> str:
         """Tell the records and devices."""

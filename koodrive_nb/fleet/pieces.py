@@ -120,10 +120,8 @@ def _users(visits: Sequence[Visit], frames: dict[str, pd.DataFrame]) -> pd.DataF
 def _packed(frames: dict[str, pd.DataFrame], lines: list[dict[str, Any]], source: str) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     for name in _DATASETS:
-        # What went wrong is told as frames may tell it from the start.
-        frame = privacy.protect(frames[name])
-        if name == "users":
-            frame = frame.assign(error=frames[name]["error"])
+        protect = privacy.protect_users if name == "users" else privacy.protect
+        frame = protect(frames[name], remember=False)
         schema = layouts.schema_of(name)
         if name == "users":
             schema = schema.append(pa.field(_PLACE, pa.int64()))

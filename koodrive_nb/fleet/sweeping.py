@@ -120,7 +120,7 @@ class _Sweep:
         Raises:
             KooDriveError: As `sweep`.
         """
-        protected = privacy.protect(self.chosen)
+        protected = privacy.protect(self.chosen, remember=False)
         order = protected["user_id"].argsort().to_numpy()
         shown = protected["user_id"].iloc[order]
         others = protected.drop(columns=[*layouts.USER_TYPES], errors="ignore")

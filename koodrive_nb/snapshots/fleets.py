@@ -29,12 +29,14 @@ def frames(fleet: Any) -> dict[str, pd.DataFrame]:
         )
     for name, frame in found.items():
         layouts.schema_for([*frame.columns], name)
-    protected = {name: privacy.protect(frame) for name, frame in found.items()}
-    users = found["users"]
-    if users["user_id"].astype(str).str.fullmatch(privacy.PSEUDONYM).all():
-        # Whoever made them let errors tell no more.
-        protected["users"] = protected["users"].assign(error=users["error"])
-    return protected
+    # Whoever made pseudonyms let errors tell no more.
+    is_told = found["users"]["user_id"].astype(str).str.fullmatch(privacy.PSEUDONYM).all()
+    return {
+        name: privacy.protect_users(frame)
+        if name == "users" and is_told
+        else privacy.protect(frame)
+        for name, frame in found.items()
+    }
 
 
 def facts(given: Mapping[str, pd.DataFrame]) -> dict[str, Any]:

@@ -99,10 +99,10 @@ class Snapshots:
             frame = pd.concat(frames, ignore_index=True).assign(
                 snapshot=pd.concat(names, ignore_index=True)
             )
-        protected = privacy.protect(frame)
-        if dataset == "users" and all(each.manifest["privacy"] != "names" for each in chosen):
-            # They tell no more than was allowed then.
-            protected = protected.assign(error=frame["error"])
+        # Of snapshots without names, errors tell no more than was allowed then.
+        is_told = all(each.manifest["privacy"] != "names" for each in chosen)
+        protect = privacy.protect_users if dataset == "users" and is_told else privacy.protect
+        protected = protect(frame)
         protected.attrs = {streams.ATTRS: _facts(chosen)}
         return protected
 

@@ -8,11 +8,12 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
 import koodrive_nb as kd
-from koodrive_nb import cli, pacing
+from koodrive_nb import cli, pacing, privacy
 from koodrive_nb.fleet import parts, users, visits
 
 BASE = "/koodrive/ose/v1/backup"
@@ -207,10 +208,13 @@ def test_another_question_is_not_mixed_with_what_is_there(service, fleet, client
 def test_pseudonyms_leave_no_name_on_the_disk_at_any_time(
     service, fleet, client, snapshots, monkeypatch
 ):
+    monkeypatch.setattr(privacy, "_meant", {})
     monkeypatch.setenv("KOODRIVE_PRIVACY", "pseudonyms")
     monkeypatch.setenv("KOODRIVE_PRIVACY_KEY", KEY)
     fleet.first = failing(service, "u007")
     error = incomplete(client, IDS, snapshots)
+    (failed,) = error.failures["user_id"]
+    assert privacy._meant == {failed: "u007"}
     for _ in range(2):
         for path in snapshots._place.folder.rglob("*"):
             content = path.read_bytes() if path.is_file() else b""
@@ -223,6 +227,9 @@ def test_pseudonyms_leave_no_name_on_the_disk_at_any_time(
     frame = snapshots.read("users")
     assert frame["user_id"].str.startswith("user-").all()
     assert frame["user_id"].is_monotonic_increasing
+    # In memory, sweeps would keep as many as there are users and devices.
+    assert privacy._meant == {failed: "u007"}
+    assert client.for_user(failed)._settings.user_id == "u007"
 
 
 def test_a_bound_on_the_rate_holds_in_every_second(fleet, client, snapshots, monkeypatch):
