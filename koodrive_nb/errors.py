@@ -131,20 +131,26 @@ class IncompleteError(KooDriveError):
     `frame` holds exactly the rows that came, in what the call would have returned: a DataFrame, or
     the `Fleet` of `kd.fleet.fetch`; of a sweep, which keeps them on disk, it is None. `failures`
     has one row for each part that did not come (`user_id`, `what`, `error`, `retryable`,
-    `retry_after_s`), and `resume()` asks for these parts alone.
+    `retry_after_s`), and `resume()` asks for these parts alone. Of a sweep, `advice` is what the
+    message says of how to go on, and `message` what it says before.
     """
 
-    def __init__(self, message: str, frame: Any, failures: pd.DataFrame, rest: Rest) -> None:
+    def __init__(
+        self, message: str, frame: Any, failures: pd.DataFrame, rest: Rest, advice: str = ""
+    ) -> None:
+        self.message = message
+        self.advice = advice
         self.frame = frame
         self.failures = failures
         self._rest = rest
         self.retryable = bool(failures["retryable"].any())
         waits = failures["retry_after_s"].dropna()
         self.retry_after_s = float(waits.max()) if len(waits) else None
-        super().__init__(message)
+        super().__init__(f"{message} {advice}" if advice else message)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.args[0], self.frame, self.failures, self._rest)
+        facts = (self.message, self.frame, self.failures, self._rest, self.advice)
+        return type(self), facts
 
     def resume(self, client: Any = None) -> Any:
         """Fetch what is missing and return the whole, as the failed call would have.

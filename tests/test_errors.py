@@ -110,3 +110,11 @@ def test_an_incomplete_fetch_keeps_what_came_and_goes_on_with_the_client_given()
     assert error.retry_after_s == 7
     assert (error.resume(), error.resume("client")) == ("whole", "whole")
     assert asked == [None, "client"]
+
+
+def test_advice_on_what_is_incomplete_ends_its_message_also_of_a_pickle():
+    failures = pd.DataFrame({"retryable": [True], "retry_after_s": [None]})
+    error = kd.IncompleteError("Incomplete: page 7.", "frame", failures, None, "Go on.")
+    back = pickle.loads(pickle.dumps(error))
+    assert str(back) == str(error) == "Incomplete: page 7. Go on."
+    assert (back.message, back.advice) == ("Incomplete: page 7.", "Go on.")

@@ -90,11 +90,10 @@ def command(  # noqa: PLR0913 -- what to ask, how fast, and where to put it
                 restart=restart,
             )
     except kd.IncompleteError as error:
-        # What it says of calls is said here of the command.
-        said = str(error).partition(" What came is kept")[0]
+        # Its advice is of calls, and here it is of the command.
         raise Incomplete(
-            f"{said} What came is kept in {output}, and the same command asks for these alone; "
-            "--partial publishes without them."
+            f"{error.message} What came is kept in {output}, and the same command asks for these "
+            "alone; --partial publishes without them."
         ) from None
     except KeyboardInterrupt:
         raise Interrupted(

@@ -208,11 +208,12 @@ class _Sweep:
         what = f": {told(failures, _NAMED_IN_MESSAGE, with_user=True)}" if failures else ""
         return IncompleteError(
             f"Incomplete, so no snapshot is published: {left:,} of {total:,} users are left{what}"
-            f"{why}. What came is kept, and the same call, or .resume(), asks for these alone; "
-            'errors="collect" publishes without them.',
+            f"{why}.",
             None,
             failure_table(failures),
             _Rest(self),
+            "What came is kept, and the same call, or .resume(), asks for these alone; "
+            'errors="collect" publishes without them.',
         )
 
 
