@@ -6,11 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from koodrive_nb import replacing
-from koodrive_nb.fleet import pieces
+from koodrive_nb.fleet import arrow_memory, pieces
 from koodrive_nb.fleet.pieces import PART_USERS
+from koodrive_nb.snapshots.manifests import summed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import pandas as pd
 
@@ -34,14 +35,15 @@ class Parts:
         self.folder = draft.folder / "pieces"
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.failures: dict[int, Failure] = {}
-        # A note is the last that is written of a part, and tells that it is whole.
-        self._notes = {
-            int(path.stem): json.loads(path.read_bytes()) for path in self.folder.glob("*.json")
-        }
+        self._whole: set[int] = set()
+        self._ledger: list[dict[str, Any]] = []
+        self._source: str | None = None
+        for path in self.folder.glob("*.json"):
+            self._count(int(path.stem), json.loads(path.read_bytes()))
         self._pieces: dict[int, list[Kept]] = {}
-        for kept in pieces.found(self.folder, self._notes.keys()):
+        for kept in pieces.found(self.folder, self._whole):
             self._pieces.setdefault(kept.part, []).append(kept)
-        self.complete = sum(len(self._range(number)) for number in self._notes)
+        self.complete = sum(len(self._range(number)) for number in self._whole)
         self.complete += sum(len(each.complete) for mine in self._pieces.values() for each in mine)
         for number in [*self._pieces]:
             self._join_if_whole(number)
@@ -74,13 +76,11 @@ class Parts:
         """
         is_complete = not self._pieces
         lines = [line for number in [*self._pieces] for line in self._join(number)]
-        lines += [line for note in self._notes.values() for line in note["ledger"]]
-        return [line | {"complete": is_complete} for line in lines]
+        return [line | {"complete": is_complete} for line in (*self._ledger, *lines)]
 
     def source(self) -> str | None:
         """Tell which service answered, if one did."""
-        noted = (note["source"] for note in self._notes.values())
-        return next(noted, None) or next(
+        return self._source or next(
             (each.source for mine in self._pieces.values() for each in mine), None
         )
 
@@ -88,7 +88,7 @@ class Parts:
         return range(number * PART_USERS, min((number + 1) * PART_USERS, len(self._ids)))
 
     def _left_of(self, number: int) -> list[int]:
-        if number in self._notes:
+        if number in self._whole:
             return []
         complete = {place for kept in self._pieces.get(number, ()) for place in kept.complete}
         return [place for place in self._range(number) if place not in complete]
@@ -98,11 +98,17 @@ class Parts:
         if complete < len(self._range(number)):
             return
         note = {"source": self._pieces[number][0].source, "ledger": self._join(number)}
+        # The last that is written of a part tells that it is whole.
         written = json.dumps(note).encode()
         replacing.replace({self.folder / f"{number:06}.json": lambda file: file.write(written)})
-        self._notes[number] = note
+        self._count(number, note)
         for kept in self._pieces.pop(number):
             (self.folder / kept.name).unlink()
+
+    def _count(self, number: int, note: Mapping[str, Any]) -> None:
+        self._whole.add(number)
+        self._source = self._source or note["source"]
+        self._ledger = summed([*self._ledger, *note["ledger"]])
 
     def _join(self, number: int) -> list[dict[str, Any]]:
         places = self._range(number)
@@ -110,4 +116,5 @@ class Parts:
         paths = [self.folder / kept.name for kept in self._pieces[number]]
         rows, ledger = pieces.joined(paths, others)
         self._draft.add(number, rows)
+        arrow_memory.give_back()
         return ledger

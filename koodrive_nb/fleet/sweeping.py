@@ -6,6 +6,7 @@ Source: "Listing Backup Records", "Listing Bound Devices", once for each X-User-
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from koodrive_nb.client import Client
 from koodrive_nb.columns import STRING
 from koodrive_nb.errors import IncompleteError, InvalidParameterError
 from koodrive_nb.fetching import failure_table, told
-from koodrive_nb.fleet import pieces, users, visits
+from koodrive_nb.fleet import arrow_memory, pieces, users, visits
 from koodrive_nb.fleet.parts import Parts
 from koodrive_nb.fleet.processes import Crew
 from koodrive_nb.snapshots import Snapshots, layouts
@@ -133,12 +134,15 @@ class _Sweep:
             **self.facts,
             "source": service.source,
             "privacy": privacy.mode(),
-            "digest": users.digest([*shown, self._where()], others),
+            "digest": users.digest(itertools.chain(shown, [self._where()]), others),
         }
         began = {"began_at": service.now().isoformat()}
         auth = self.client._settings.auth  # noqa: SLF001 -- as above
         crew = Crew(service, auth, self.workers, self.max_rate) if self.workers > 1 else None
-        with self.snapshots._draft(question, began, restart=restart) as draft:  # noqa: SLF001 -- as above
+        with (
+            arrow_memory.of_system(),
+            self.snapshots._draft(question, began, restart=restart) as draft,  # noqa: SLF001 -- as above
+        ):
             with writing(draft.target):
                 parts = Parts(draft, ids, others)
             self._ask(parts, draft, crew)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _KEPT_TOGETHER = 100
 _KEPT_EVERY_S = 0.5
-# More need not wait to be kept: then workers do.
-_MOST_WAITING = 4 * _KEPT_TOGETHER
+# More need not wait while a part is put together, and would be in memory beside it.
+_MOST_WAITING = 2 * _KEPT_TOGETHER
 
 
 class Visit:
@@ -128,6 +128,5 @@ def make_all(
 
 
 def _empty(done: queue.Queue[Visit], keep: Callable[[list[Visit]], None]) -> None:
-    found = [done.get_nowait() for _ in range(done.qsize())]
-    if found:
-        keep(found)
+    for waiting in range(done.qsize(), 0, -_KEPT_TOGETHER):
+        keep([done.get_nowait() for _ in range(min(waiting, _KEPT_TOGETHER))])

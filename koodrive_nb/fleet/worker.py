@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from koodrive_nb.fleet import pieces, visits
+from koodrive_nb.fleet import arrow_memory, pieces, visits
 from koodrive_nb.jobs import Service
 from koodrive_nb.transport import Transport
 
@@ -43,7 +43,7 @@ def main() -> None:
         for kept in pieces.keep(made, task["folder"]):
             tell(kept)
 
-    with transport.capped(task["max_rate"]):
+    with arrow_memory.of_system(), transport.capped(task["max_rate"]):
         try:
             tell(visits.make_all(_users(lots, stop), service, keep, stop))
         except Exception as error:  # noqa: BLE001 -- the parent raises it

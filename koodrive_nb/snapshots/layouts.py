@@ -33,8 +33,10 @@ USERS = (
 """The columns of users; those of the list of users follow, as text."""
 USER_TYPES = {column.name: column.dtype for column in USERS}
 
-# So that a reader who looks for one user reads little, and a large frame is never held twice.
-_ROWS_AT_A_TIME = 100_000
+# So that a reader who looks for one user reads little, and rows are never held twice.
+_ROWS_AT_A_TIME = 20_000
+# Larger ones would cost the reader of one user more, and a tenth more room.
+_PAGE_BYTES = 65_536
 _ARROW = decode.ARROW | {"category": pa.string(), "float64": pa.float64()}
 
 
@@ -109,7 +111,13 @@ def write(rows: pd.DataFrame | pa.Table, dataset: str, file: BinaryIO) -> None:
     by = _table(rows, dataset, pa.schema([schema.field(name) for name in keys]))
     order = pc.sort_indices(by, [(name, "ascending") for name in keys])
     with pq.ParquetWriter(
-        file, schema, compression="zstd", write_page_checksum=True, store_schema=False
+        file,
+        schema,
+        compression="zstd",
+        write_page_checksum=True,
+        store_schema=False,
+        data_page_size=_PAGE_BYTES,
+        dictionary_pagesize_limit=_PAGE_BYTES,
     ) as writer:
         for start in range(0, len(rows), _ROWS_AT_A_TIME):
             places = order[start : start + _ROWS_AT_A_TIME]

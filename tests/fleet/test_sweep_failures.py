@@ -193,6 +193,21 @@ def test_a_full_disk_is_told_and_what_came_before_is_kept(fleet, client, snapsho
     assert len(snapshots.read()) == 180
 
 
+def test_arrow_has_its_usual_allocator_back_after_a_sweep_that_failed(
+    service, fleet, client, snapshots
+):
+    usual, during = pa.default_memory_pool().backend_name, set()
+
+    def first(user_id):
+        during.add(pa.default_memory_pool().backend_name)
+        return service.Answer(b"", 404) if user_id == "u007" else None
+
+    fleet.first = first
+    incomplete(client, IDS, snapshots)
+    assert during == {"system"}
+    assert pa.default_memory_pool().backend_name == usual
+
+
 def test_another_question_is_not_mixed_with_what_is_there(service, fleet, client, snapshots):
     fleet.first = failing(service, "u007")
     incomplete(client, IDS, snapshots)
