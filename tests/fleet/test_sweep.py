@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -15,38 +16,86 @@ import pytest
 import koodrive_nb as kd
 from koodrive_nb.fleet import parts, pieces, visits
 
-PRESET = kd.sandbox.Preset(200)
+FEW = kd.sandbox.Preset(200)
 PART = 64
-SWEEP = f"""
+SWEEP = """
 import sys
 import koodrive_nb as kd
 from koodrive_nb.fleet import parts, pieces, visits
 
-pieces.PART_USERS = parts.PART_USERS = {PART}
-visits._KEPT_EVERY_S = 0.05
-endpoint, app_id, secret, folder, workers = sys.stdin.read().split()
-auth = kd.AppAuth(app_id, secret)
+def kib(name):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(name))
+
+endpoint, app_id, secret, folder, *sizes = sys.stdin.read().split()
+fleet, count, part, workers = map(int, sizes)
+if part < pieces.PART_USERS:
+    pieces.PART_USERS = parts.PART_USERS = part
+    visits._KEPT_EVERY_S = 0.05
 client = kd.connect(
-    endpoint=endpoint, auth=auth, user_id="x", clock=kd.sandbox.as_of, progress=False
+    endpoint=endpoint, auth=kd.AppAuth(app_id, secret), user_id="x", max_workers=16,
+    clock=kd.sandbox.as_of, progress=False,
 )
-users = kd.sandbox.users(kd.sandbox.Preset(200))
-kd.fleet.sweep(client, users, kd.snapshots.Snapshots(folder), workers=int(workers))
+users = kd.sandbox.users(kd.sandbox.Preset(fleet)).head(count)
+before = kib("VmRSS")
+with open("/proc/self/clear_refs", "w") as peak:
+    peak.write("5")
+kd.fleet.sweep(client, users, kd.snapshots.Snapshots(folder), workers=workers)
+print(kib("VmHWM") - before)
 """
+
+
+@dataclass
+class Scale:
+    """How many users are swept, in parts of how many, and how often the sweep is killed."""
+
+    users: int
+    part: int
+    kills: int
+
+    @property
+    def preset(self):
+        return kd.sandbox.Preset(self.users)
+
+
+THOUSAND = pytest.param(Scale(1_000, 300, 5), id="1000 users")
+MANY = pytest.param(Scale(20_000, 1_000, 20), id="20000 users", marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
 def sandbox():
-    with kd.sandbox.Sandbox(preset=PRESET) as running:
+    with kd.sandbox.Sandbox(preset=FEW) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def frames():
-    return kd.sandbox.frames(PRESET)
+    return kd.sandbox.frames(FEW)
 
 
-@pytest.fixture
-def asked(sandbox, monkeypatch):
+@pytest.fixture(scope="module", params=[THOUSAND, MANY])
+def scale(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def service(scale):
+    """Serve the users of a scale."""
+    with kd.sandbox.Sandbox(preset=scale.preset) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def undisturbed(scale, service, tmp_path_factory):
+    """Give a sweep that nothing happened to, by a process of its own, and its peak in KiB."""
+    found = kd.snapshots.Snapshots(tmp_path_factory.mktemp("undisturbed"))
+    process = begun(service, found, scale)
+    peak, _ = process.communicate()
+    assert process.returncode == 0
+    return found, int(peak)
+
+
+def asked_of(sandbox, monkeypatch):
     """Count the requests by user."""
     count, known = Counter(), sandbox._calls._user
 
@@ -95,28 +144,29 @@ def assert_is(snapshots, frames):
     assert (users[["region", "plan"]] == told[["region", "plan"]]).all(axis=None)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(sandbox, tmp_path_factory):
-    """Give a sweep that nothing happened to, by a process of its own."""
-    found = kd.snapshots.Snapshots(tmp_path_factory.mktemp("undisturbed"))
-    process = begun(sandbox, found)
-    assert process.wait(60) == 0
-    return found
-
-
-def begun(sandbox, snapshots, workers=1):
-    process = subprocess.Popen([sys.executable, "-c", SWEEP], stdin=subprocess.PIPE, text=True)
+def begun(sandbox, snapshots, scale, *, users=None, workers=1):
+    """Begin a sweep of all users of a scale, or of some, in a process that prints its peak."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", SWEEP], **pipes)
     told = (sandbox.endpoint, sandbox.app_id, sandbox.app_secret, snapshots._place.folder)
-    process.stdin.write(" ".join(map(str, [*told, workers])))
+    sizes = (scale.users, users or scale.users, scale.part, workers)
+    process.stdin.write(" ".join(map(str, [*told, *sizes])))
+    process.stdin.flush()
     process.stdin.close()
+    process.stdin = None
     return process
 
 
-def test_a_sweep_is_the_fleet_row_by_row(undisturbed, frames):
-    assert_is(undisturbed, frames)
+def ended(process):
+    process.kill()
+    process.communicate()
 
 
-def test_faults_of_the_service_change_nothing(frames, undisturbed, snapshots, small_parts):
+def test_nothing_of_any_user_is_lost_or_doubled(scale, undisturbed):
+    assert_is(undisturbed[0], kd.sandbox.frames(scale.preset))
+
+
+def test_faults_of_the_service_change_nothing(frames, snapshots, small_parts):
     faults = [
         kd.sandbox.Fault("status", share=0.005, status=429, retry_after_s=0),
         kd.sandbox.Fault("status", share=0.02, status=503),
@@ -124,22 +174,22 @@ def test_faults_of_the_service_change_nothing(frames, undisturbed, snapshots, sm
         kd.sandbox.Fault("latency", share=0.3, seconds=0.01),
     ]
     with (
-        kd.sandbox.Sandbox(preset=PRESET, faults=faults) as sandbox,
+        kd.sandbox.Sandbox(preset=FEW, faults=faults) as sandbox,
         connected(sandbox, max_workers=16) as client,
     ):
         kd.fleet.sweep(client, frames.users, snapshots)
         assert sandbox.statuses[429] > 0
         assert sandbox.statuses[503] > 3
-    assert [*files(snapshots).values()] == [*files(undisturbed).values()]
+    assert_is(snapshots, frames)
 
 
-def kept(folder):
+def kept(snapshots, part):
     """Give the places of users that are on disk."""
-    found = folder / ".draft" / "pieces"
+    found = snapshots._place.folder / ".draft" / "pieces"
     if not found.exists():
         return set()
     whole = {int(path.stem) for path in found.glob("*.json")}
-    places = {place for number in whole for place in range(number * PART, (number + 1) * PART)}
+    places = {place for number in whole for place in range(number * part, (number + 1) * part)}
     for path in found.glob("*.arrows"):
         try:
             users = pieces._read(path)["users"]
@@ -150,27 +200,37 @@ def kept(folder):
 
 
 def test_a_sweep_that_is_killed_again_and_again_ends_as_if_it_never_was(
-    sandbox, frames, undisturbed, snapshots, asked
+    scale, service, undisturbed, snapshots, monkeypatch
 ):
-    ids = sorted(frames.users["user_id"])
-    folder, known = snapshots._place.folder, []
+    asked = asked_of(service, monkeypatch)
+    ids = sorted(kd.sandbox.users(scale.preset)["user_id"])
+    known = []
     # So many users are on disk when it is killed.
-    moments = sorted(random.Random(11).sample(range(1, len(ids) - 40), 5))
+    moments = sorted(random.Random(11).sample(range(1, len(ids) - 100), scale.kills))
     for moment in moments:
-        process = begun(sandbox, snapshots)
-        while len(kept(folder)) < moment:
+        process = begun(service, snapshots, scale)
+        while len(kept(snapshots, scale.part)) < moment:
             assert process.poll() is None
-            time.sleep(0.01)
-        process.kill()
-        process.wait()
-        known.append({ids[place]: asked[ids[place]] for place in kept(folder) if place < len(ids)})
-    assert begun(sandbox, snapshots).wait(60) == 0
+            time.sleep(0.02)
+        ended(process)
+        there = kept(snapshots, scale.part)
+        known.append({ids[place]: asked[ids[place]] for place in there if place < len(ids)})
+    process = begun(service, snapshots, scale)
+    process.communicate()
+    assert process.returncode == 0
     # Whoever was kept was never asked about again.
     for moment, each in zip(moments, known, strict=True):
         assert len(each) >= moment
         assert each == {user_id: asked[user_id] for user_id in each}
-    assert [*files(snapshots).values()] == [*files(undisturbed).values()]
+    assert [*files(snapshots).values()] == [*files(undisturbed[0]).values()]
     assert not (snapshots._place.folder / ".draft").exists()
+
+
+@pytest.mark.parametrize("scale", [MANY], indirect=True)
+def test_four_times_as_many_users_take_no_more_memory(scale, service, undisturbed, snapshots):
+    process = begun(service, snapshots, scale, users=scale.users // 4)
+    peak, _ = process.communicate()
+    assert undisturbed[1] <= 1.1 * int(peak)
 
 
 def test_two_processes_bring_the_same(sandbox, frames, snapshots):
@@ -187,8 +247,9 @@ def children(parent):
 
 
 def test_a_process_that_dies_is_told_of_and_costs_nothing_that_was_kept(
-    sandbox, frames, snapshots, asked, monkeypatch
+    sandbox, frames, snapshots, monkeypatch
 ):
+    asked = asked_of(sandbox, monkeypatch)
     noted, note = [], parts.Parts.note
 
     def kill_one(self, piece):
@@ -217,14 +278,13 @@ def test_a_process_that_dies_is_told_of_and_costs_nothing_that_was_kept(
 
 
 def test_processes_end_with_the_one_that_started_them(sandbox, frames, snapshots):
-    process = begun(sandbox, snapshots, workers=2)
-    while not kept(snapshots._place.folder):
+    process = begun(sandbox, snapshots, Scale(FEW.users, PART, 1), workers=2)
+    while not kept(snapshots, PART):
         assert process.poll() is None
         time.sleep(0.01)
     orphans = [Path(f"/proc/{pid}/cmdline") for pid in children(process.pid)]
     assert len(orphans) == 2
-    process.kill()
-    process.wait()
+    ended(process)
     ends_at = time.monotonic() + 10
     while any(path.exists() and path.read_bytes() for path in orphans):
         assert time.monotonic() < ends_at
