@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -67,6 +68,8 @@ def command(  # noqa: PLR0913 -- what to ask, how fast, and where to put it
     """
     if is_sandbox:
         need("uvicorn", "sandbox")
+    # Arrow reads it once. Else files would be written from memory that it keeps afterwards.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     import koodrive_nb as kd  # noqa: PLC0415 -- spares --help the import of pandas
     from koodrive_nb.cli import user_lists  # noqa: PLC0415 -- as above
 

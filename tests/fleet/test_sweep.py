@@ -19,7 +19,8 @@ from koodrive_nb.fleet import parts, pieces, visits
 FEW = kd.sandbox.Preset(200)
 PART = 64
 SWEEP = """
-import sys
+import os, sys
+os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # as the command does
 import koodrive_nb as kd
 from koodrive_nb.fleet import parts, pieces, visits
 

@@ -3,6 +3,8 @@
 import itertools
 import re
 import resource
+import subprocess
+import sys
 import threading
 from collections import Counter
 from types import SimpleNamespace
@@ -361,6 +363,7 @@ def test_a_token_and_credentials_of_ones_own_are_refused(service, snapshots):
 def test_the_command_sweeps_and_says_what_and_where(tmp_path, monkeypatch):
     kd.sandbox.users().head(12).to_csv(tmp_path / "users.csv", index=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")  # lest it be left to other tests
     command = ["sweep", "users.csv", "-o", "sweeps", "--sandbox", "--max-rate", "500"]
     ran = CliRunner().invoke(cli.main, command)
     assert ran.exit_code == 0, ran.output
@@ -371,10 +374,26 @@ def test_the_command_sweeps_and_says_what_and_where(tmp_path, monkeypatch):
     ]
 
 
+def test_the_command_lets_arrow_take_all_memory_from_the_system(tmp_path):
+    kd.sandbox.users().head(2).to_csv(tmp_path / "users.csv", index=False)
+    code = (
+        "from click.testing import CliRunner\n"
+        "from koodrive_nb import cli\n"
+        "ran = CliRunner().invoke(cli.main, ['sweep', 'users.csv', '-o', 'sweeps', '--sandbox'])\n"
+        "import pyarrow\n"
+        "print(ran.exit_code, pyarrow.default_memory_pool().backend_name)\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "0 system\n"
+
+
 def test_the_command_tells_what_failed_and_how_to_go_on(
     service, fleet, client, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")
     pd.DataFrame({"user_id": IDS}).to_csv("users.csv", index=False)
     for name, value in {
         "ENDPOINT": service.endpoint,
