@@ -121,20 +121,14 @@ class _Sweep:
         Raises:
             KooDriveError: As `sweep`.
         """
-        protected = privacy.protect(self.chosen, remember=False)
-        order = protected["user_id"].argsort().to_numpy()
-        shown = protected["user_id"].iloc[order]
-        others = protected.drop(columns=[*layouts.USER_TYPES], errors="ignore")
-        others = others.iloc[order].astype(STRING)
-        layouts.others_of(others.columns)
-        ids = self.chosen["user_id"].iloc[order]
+        ids, others, digest = self._in_order()
         service = self.client._service  # noqa: SLF001 -- not for users, but for this
         question = {
             "users": len(ids),
             **self.facts,
             "source": service.source,
             "privacy": privacy.mode(),
-            "digest": users.digest(itertools.chain(shown, [self._where()]), others),
+            "digest": digest,
         }
         began = {"began_at": service.now().isoformat()}
         auth = self.client._settings.auth  # noqa: SLF001 -- as above
@@ -155,6 +149,20 @@ class _Sweep:
                 "privacy": privacy.mode(),
             }
             return draft.publish(ended, ledger)
+
+    def _in_order(self) -> tuple[pd.Series[str], pd.DataFrame, str]:
+        """Give the users as they will lie there, what their list says besides, and its digest.
+
+        Raises:
+            InvalidParameterError: The list has a column whose name is taken or empty.
+        """
+        protected = privacy.protect(self.chosen, remember=False)
+        order = protected["user_id"].argsort().to_numpy()
+        others = protected.drop(columns=[*layouts.USER_TYPES], errors="ignore")
+        others = others.iloc[order].astype(STRING)
+        layouts.others_of(others.columns)
+        shown = itertools.chain(protected["user_id"].iloc[order], [self._where()])
+        return self.chosen["user_id"].iloc[order], others, users.digest(shown, others)
 
     def _ask(self, parts: Parts, draft: Draft, crew: Crew | None) -> None:
         """Ask for all who are left, and once more for those who may come the second time.

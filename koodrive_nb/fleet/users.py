@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,7 +71,7 @@ def sampled(users: pd.DataFrame, sample: int | None, seed: int) -> pd.DataFrame:
 def digest(ids: Iterable[str], others: pd.DataFrame) -> str:
     """Tell one list of users from another, without naming anybody."""
     found = hashlib.sha256()
-    for text in (*others.columns, "", *ids):
+    for text in itertools.chain(others.columns, [""], ids):
         found.update(f"{text}\n".encode())
     for name in others.columns:
         found.update(pd.util.hash_pandas_object(others[name], index=False).to_numpy().tobytes())

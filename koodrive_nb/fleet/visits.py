@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from koodrive_nb.jobs import Job, Service
     from koodrive_nb.streams import Failure
 
+# More would be in memory while a part is put together: then workers wait.
 _KEPT_TOGETHER = 100
 _KEPT_EVERY_S = 0.5
-# More need not wait while a part is put together, and would be in memory beside it.
-_MOST_WAITING = 2 * _KEPT_TOGETHER
 
 
 class Visit:
@@ -91,7 +90,7 @@ def make_all(
     `keep` is handed those whose visit ended, whole or failed, many at a time, in the calling
     thread, as is `tick`. `users` is taken from as workers come free.
     """
-    done: queue.Queue[Visit] = queue.Queue(_MOST_WAITING)
+    done: queue.Queue[Visit] = queue.Queue(_KEPT_TOGETHER)
     streak = Streak(service.max_workers, has_users=True)
     fatal: list[KooDriveError] = []
 
@@ -116,7 +115,7 @@ def make_all(
 
     def look() -> None:
         nonlocal kept_at
-        if done.qsize() >= _KEPT_TOGETHER or time.monotonic() - kept_at >= _KEPT_EVERY_S:
+        if done.full() or time.monotonic() - kept_at >= _KEPT_EVERY_S:
             _empty(done, keep)
             kept_at = time.monotonic()
         tick()
@@ -128,5 +127,6 @@ def make_all(
 
 
 def _empty(done: queue.Queue[Visit], keep: Callable[[list[Visit]], None]) -> None:
-    for waiting in range(done.qsize(), 0, -_KEPT_TOGETHER):
-        keep([done.get_nowait() for _ in range(min(waiting, _KEPT_TOGETHER))])
+    found = [done.get_nowait() for _ in range(done.qsize())]
+    if found:
+        keep(found)
