@@ -114,7 +114,10 @@ class Parts:
         places = self._range(number)
         others = self._others.iloc[places.start : places.stop].reset_index(drop=True)
         paths = [self.folder / kept.name for kept in self._pieces[number]]
+        # What others left behind need not be there beside a whole part, nor its own afterwards.
+        arrow_memory.give_back()
         rows, ledger = pieces.joined(paths, others)
         self._draft.add(number, rows)
+        del rows
         arrow_memory.give_back()
         return ledger
