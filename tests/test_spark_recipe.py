@@ -28,14 +28,21 @@ spark = (
 
 @pytest.mark.spark
 @pytest.mark.usefixtures("_java")
-def test_the_recipe_for_spark_brings_every_record_and_names_who_failed(tmp_path):
+@pytest.mark.parametrize(
+    ("n_users", "n_partitions"),
+    [(30, 4), pytest.param(6, 12, id="some-partitions-empty-and-one-refused-as-a-whole")],
+)
+def test_the_recipe_for_spark_brings_every_record_and_names_who_failed(
+    tmp_path, n_users, n_partitions
+):
     (recipe,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
-    preset = kd.sandbox.Preset(30)
+    preset = kd.sandbox.Preset(n_users)
     drawn = kd.sandbox.frames(preset)
     users = [*drawn.users["user_id"], "nobody"]
     pd.DataFrame({"user_id": users}).to_csv(tmp_path / "users.csv", index=False)
     script = tmp_path / "recipe.py"
-    script.write_text(SESSION + recipe.replace("repartition(200)", "repartition(4)"))
+    own = recipe.replace("repartition(200)", f"repartition({n_partitions})")
+    script.write_text(SESSION + own)
     with kd.sandbox.Sandbox(preset=preset) as sandbox:
         account = {
             "KOODRIVE_ENDPOINT": sandbox.endpoint,
