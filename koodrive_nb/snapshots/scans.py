@@ -8,7 +8,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
+import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from koodrive_nb import privacy
 from koodrive_nb.errors import ConfigurationError, InvalidParameterError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     Opener = Callable[[Location, list[str]], Any]
 
 ENGINES = ("duckdb", "polars", "spark")
+_SPARK = {pa.string(): "string", pa.int64(): "long", pa.float64(): "double"}
 
 
 def frames(
@@ -71,10 +74,7 @@ def _opener(engine: str) -> Opener:
     session = module.SparkSession.getActiveSession() or (
         module.SparkSession.builder.config("spark.sql.session.timeZone", "UTC").getOrCreate()
     )
-    # Spark takes the names of folders for patterns.
-    return lambda place, names: session.read.parquet(
-        *(re.sub(r"([\[\]{}*?\\])", r"\\\1", _address(place, name)) for name in names)
-    )
+    return lambda place, names: _spark(session, place, names)
 
 
 def _duckdb(connection: Any, place: Location, names: list[str]) -> Any:
@@ -89,6 +89,18 @@ def _polars(module: Any, place: Location, names: list[str]) -> Any:
         return module.scan_pyarrow_dataset(_dataset(place, names))
     paths = [place.path(name) for name in names]
     return module.scan_parquet(paths, hive_partitioning=False, glob=False)
+
+
+def _spark(session: Any, place: Location, names: list[str]) -> Any:
+    with place.reading(names[0]):
+        stored = pq.read_schema(place.path(names[0]), filesystem=place.filesystem)
+    # Spark would start a job for each snapshot to find out what the files of all have in common.
+    schema = importlib.import_module("pyspark.sql.types").StructType()
+    for field in stored:
+        schema.add(field.name, _SPARK.get(field.type, "timestamp"))
+    # Spark takes the names of folders for patterns.
+    paths = (re.sub(r"([\[\]{}*?\\])", r"\\\1", _address(place, name)) for name in names)
+    return session.read.schema(schema).parquet(*paths)
 
 
 def _dataset(place: Location, names: list[str]) -> ds.Dataset:

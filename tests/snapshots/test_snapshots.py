@@ -96,8 +96,23 @@ def test_snapshots_are_listed_chosen_and_told_apart(build, snapshots):
     assert repr(snapshots) == f"Snapshots(3, newest {SECOND})"
 
 
-@pytest.mark.parametrize("engine", ["duckdb", "polars"])
-def test_lists_of_users_may_differ_from_one_snapshot_to_the_next(build, snapshots, engine):
+@pytest.mark.spark
+def test_a_scan_on_spark_starts_no_job_and_has_the_columns_of_the_files(
+    drawn, snapshots, tmp_path, spark
+):
+    snapshots.write(drawn)
+    spark.sparkContext.setJobGroup("scans", "")
+    scans = {name: snapshots.scan(name, engine="spark") for name in ("records", "devices", "users")}
+    assert [*spark.sparkContext.statusTracker().getJobIdsForGroup("scans")] == []
+    for name, scan in scans.items():
+        seen = spark.read.parquet(f"{tmp_path}/fleet/snapshot={FIRST}/{name}")
+        assert scan.schema == seen.schema
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars", SPARK])
+def test_lists_of_users_may_differ_from_one_snapshot_to_the_next(build, snapshots, engine, request):
+    if engine == "spark":
+        request.getfixturevalue("spark")
     snapshots.write(build({"42": {}}, regions=["north"]))
     snapshots.write(build({"42": {}}))
     found = plain(snapshots.scan("users", "all", engine=engine)).set_index("snapshot")
