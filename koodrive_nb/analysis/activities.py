@@ -105,7 +105,7 @@ def per_bin(
     width: object = "auto",
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Count classified records per group and bin, and tell how the window was cut."""
-    found, is_cut = _bins(context, window, width)
+    found, is_cut = bins_of(context, window, width)
     about: dict[str, Any] = {
         "bin": "day" if found is None else found.name,
         "since": None if window[0] is None else window[0].isoformat(),
@@ -130,10 +130,23 @@ def per_bin(
     return table, about
 
 
-def _bins(
+def bins_of(
     context: Context, window: tuple[pd.Timestamp | None, pd.Timestamp | None], width: object
 ) -> tuple[bins.Bins | None, bool]:
     """Cut the window into bins, and say whether it was shortened for that."""
+    edges, is_cut = inside(context, window)
+    if edges is None:
+        return None, False
+    found = bins.cut(width, ZoneInfo(context.tz), *edges)
+    whole = window[0] is None and not is_cut
+    # Nothing is missing from a bin only because the first record lies in the middle of it.
+    return replace(found, start=found.edges[0]) if whole else found, is_cut
+
+
+def inside(
+    context: Context, window: tuple[pd.Timestamp | None, pd.Timestamp | None]
+) -> tuple[tuple[pd.Timestamp, pd.Timestamp] | None, bool]:
+    """Give the first instant that is counted and the first after it; and whether it is cut."""
     if context.as_of is None:
         return None, False
     start, until = window
@@ -146,25 +159,13 @@ def _bins(
     first = horizon if is_cut else first
     if first is None or first >= limit:
         return None, False
-    zone = ZoneInfo(context.tz)
-    found = bins.cut(width, zone, first.floor("ms"), limit)
-    whole = start is None and not is_cut
-    # Nothing is missing from a bin only because the first record lies in the middle of it.
-    return replace(found, start=found.edges[0]) if whole else found, is_cut
+    return (first.floor("ms"), limit), is_cut
 
 
 def _counts(frame: nw.LazyFrame[Any], found: bins.Bins, keys: Sequence[str]) -> pd.DataFrame:
     """Count, per group and bin, the records by what became of them (the place in `_COUNTED`)."""
-    needed = ("create_time", "end_time", "as_of", "state", "stuck_after_s")
-    known = frame.select(*dict.fromkeys((*keys, *needed)))
-    known = known.filter(nw.col("create_time") <= nw.col("as_of"))
-    times = {"_created": "create_time", "_end": "end_time", "_now": "as_of"}
-    known = known.with_columns(
-        _state=nw.col("state"),
-        **{name: epoch_ms(known, column) for name, column in times.items()},
-    )
     limit = bins.epoch(found.limit)
-    known = _with_over(known.filter(nw.col("_created") < limit), limit)
+    known = lives(frame, limit, keys)
     over, lost = nw.col("_over"), nw.col("_is_lost")
     fate = nw.when(over >= limit).then(nw.lit(_OPEN)).when(lost).then(nw.lit(_LOST))
     # All in one number: each key that is counted by is one more walk through all records.
@@ -173,6 +174,21 @@ def _counts(frame: nw.LazyFrame[Any], found: bins.Bins, keys: Sequence[str]) -> 
     counted = known.group_by(*keys, "_state", "_place")
     counts = rules.collect(counted.agg(_n=nw.len(), _n_ended=nw.col("_end").count()))
     return _by_what(counts, found)
+
+
+def lives(
+    frame: nw.LazyFrame[Any], limit: int, keys: Sequence[str] = ()
+) -> nw.LazyFrame[Any]:
+    """Give what was created before `limit`, with `_created` and `_over`, in milliseconds of UTC."""
+    needed = ("create_time", "end_time", "as_of", "state", "stuck_after_s")
+    known = frame.select(*dict.fromkeys((*keys, *needed)))
+    known = known.filter(nw.col("create_time") <= nw.col("as_of"))
+    times = {"_created": "create_time", "_end": "end_time", "_now": "as_of"}
+    known = known.with_columns(
+        _state=nw.col("state"),
+        **{name: epoch_ms(known, column) for name, column in times.items()},
+    )
+    return _with_over(known.filter(nw.col("_created") < limit), limit)
 
 
 def _with_over(known: nw.LazyFrame[Any], limit: int) -> nw.LazyFrame[Any]:
