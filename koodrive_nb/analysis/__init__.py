@@ -6,6 +6,7 @@ Every function takes a pandas, Polars, DuckDB or Spark frame with the columns of
 
 from koodrive_nb.analysis.activities import activity
 from koodrive_nb.analysis.adherences import adherence
+from koodrive_nb.analysis.backlogs import deletion_backlog
 from koodrive_nb.analysis.behind import rows
 from koodrive_nb.analysis.breakdowns import status_breakdown
 from koodrive_nb.analysis.duration_tables import durations
@@ -15,6 +16,7 @@ from koodrive_nb.analysis.exposures import exposure
 from koodrive_nb.analysis.headlines import headline
 from koodrive_nb.analysis.history import exposure_history
 from koodrive_nb.analysis.jobs import timeline
+from koodrive_nb.analysis.loads import load
 from koodrive_nb.analysis.policies import PolicyCheck, check_policy
 from koodrive_nb.analysis.protection import protection_status
 from koodrive_nb.analysis.quality import data_quality
@@ -29,12 +31,14 @@ __all__ = [
     "check_policy",
     "classify",
     "data_quality",
+    "deletion_backlog",
     "durations",
     "estimate",
     "expand",
     "exposure",
     "exposure_history",
     "headline",
+    "load",
     "protection_status",
     "rows",
     "select",

@@ -176,9 +176,7 @@ def _counts(frame: nw.LazyFrame[Any], found: bins.Bins, keys: Sequence[str]) -> 
     return _by_what(counts, found)
 
 
-def lives(
-    frame: nw.LazyFrame[Any], limit: int, keys: Sequence[str] = ()
-) -> nw.LazyFrame[Any]:
+def lives(frame: nw.LazyFrame[Any], limit: int, keys: Sequence[str] = ()) -> nw.LazyFrame[Any]:
     """Give what was created before `limit`, with `_created` and `_over`, in milliseconds of UTC."""
     needed = ("create_time", "end_time", "as_of", "state", "stuck_after_s")
     known = frame.select(*dict.fromkeys((*keys, *needed)))

@@ -70,11 +70,7 @@ def draw_groups(
         drawing.share(table, "x2", right)
         words = f"<b>{name}</b>  {theme.counted(int(table['created'].sum()), 'backup')} created"
         for text, x in ((words, _LEFT[0]), ("settled share", _RIGHT[0])):
-            notes.append(
-                {"text": text, "x": x, "xref": "paper", "xanchor": "left", "showarrow": False}
-                | {"y": edges[1] / whole, "yref": "paper", "yanchor": "bottom"}
-                | {"font": {"size": 12}}
-            )
+            notes.append(heading(text, x, edges[1] / whole))
     # Free of the last panel, which need not have any share to draw.
     bottom_axis = {"type": "date", "anchor": "free", "position": 0}
     paint = {"gridcolor": theme.GRID, "linecolor": theme.GRID, "automargin": True}
@@ -100,12 +96,12 @@ class _Drawing:
         """Place an axis at so many pixels from the bottom."""
         axis = {"domain": [edge / whole for edge in edges], "tickformat": ",", "automargin": True}
         paint = dict.fromkeys(("gridcolor", "linecolor", "zerolinecolor"), theme.GRID)
-        self._figure.layout[_axis("yaxis", number)] = axis | paint | more
+        self._figure.layout[axis_name("yaxis", number)] = axis | paint | more
 
     def _whole_ticks(self, number: int, counts: pd.Series[Any]) -> None:
         # There is no half backup.
         if len(counts) and counts.max() <= _FEW:
-            self._figure.layout[_axis("yaxis", number)]["dtick"] = 1
+            self._figure.layout[axis_name("yaxis", number)]["dtick"] = 1
 
     def created(self, table: pd.DataFrame, x: str, number: int) -> None:
         """Draw what was created by its state, and over it what ended."""
@@ -239,7 +235,9 @@ class _Drawing:
         begin, end = self._axis.ends(young)
         place = {"xref": x, "x0": begin, "x1": end, "y0": 0, "y1": 1}
         paint = {"fillcolor": _SHADE, "line": {"width": 0}, "layer": "below"}
-        self.shapes.append({"type": "rect", "yref": f"{_axis('y', number)} domain"} | place | paint)
+        self.shapes.append(
+            {"type": "rect", "yref": f"{axis_name('y', number)} domain"} | place | paint
+        )
 
     def _in_legend(self, name: str) -> dict[str, Any]:
         is_new = name not in self._named
@@ -250,9 +248,16 @@ class _Drawing:
         return {"name": name, "legendgroup": name, "showlegend": is_new, "legendrank": 1 + rank}
 
 
-def _axis(kind: str, number: int) -> str:
+def heading(words: str, x: float, y: float) -> dict[str, Any]:
+    """Write words above a panel, from where it begins."""
+    where = {"x": x, "xref": "paper", "xanchor": "left", "y": y, "yref": "paper"}
+    return {"text": words, "showarrow": False, "yanchor": "bottom", "font": {"size": 12}} | where
+
+
+def axis_name(kind: str, number: int) -> str:
+    """Name an axis as plotly does: the first one has no number."""
     return kind if number == 1 else f"{kind}{number}"
 
 
 def _axes(x: str, number: int) -> dict[str, str]:
-    return {"xaxis": x, "yaxis": _axis("y", number)}
+    return {"xaxis": x, "yaxis": axis_name("y", number)}

@@ -1,0 +1,168 @@
+"""What waits for deletion, and which devices have no other copy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from koodrive_nb import analysis
+from koodrive_nb.analysis.rules import word
+from koodrive_nb.charts import judgements, theme
+from koodrive_nb.charts.sketch import Sketch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import plotly.graph_objects as go
+
+_MAX_GROUPS = 30
+_BAR_PX = 50
+_LEFT, _RIGHT = [0.0, 0.56], [0.62, 1.0]
+# Words stand beside the longest bar.
+_ROOM = 1.9
+_WAITING = {
+    "was_completed": ("was completed", theme.COLOURS["to_be_deleted"], "."),
+    "was_abandoned": ("was abandoned", theme.COLOURS["stuck"], "x"),
+}
+
+
+@theme.chart_of(analysis.deletion_backlog, {"was_completed", "n_last_copy_at_risk"})
+def deletion_backlog(table: pd.DataFrame) -> go.Figure:
+    """Draw what waits for deletion in each group, and the devices whose last copy is among it.
+
+    Takes records and the options of `kd.analysis.deletion_backlog`, or its table. The 30 largest
+    groups are drawn; the subtitle tells of the others.
+
+    Raises:
+        InvalidParameterError: It is neither, or an option is not what the analysis takes.
+    """
+    about = theme.facts(table)
+    keys = about.get("by") or list(table.columns[: table.columns.get_loc("n")])
+    drawn = table.head(_MAX_GROUPS)
+    figure = Sketch()
+    places = list(range(len(drawn)))
+    rows: list[Any] = drawn.to_dict("records")
+    for column, (name, colour, pattern) in _WAITING.items():
+        figure.add_bar(
+            orientation="h",
+            name=f"waits: {name}",
+            y=places,
+            x=[int(count) for count in drawn[column]],
+            marker=theme.patterned(colour, pattern) | {"line": {"color": "#FFFFFF", "width": 1}},
+            hovertemplate=f"%{{x:,}} wait for deletion: {name}<extra></extra>",
+        )
+    _words(figure, drawn["to_be_deleted"], [_part(row, "to_be_deleted", "n") for row in rows], 1)
+    at_risk = drawn["n_last_copy_at_risk"]
+    figure.add_bar(
+        orientation="h",
+        name="devices whose last copy is at risk",
+        y=places,
+        x=[int(count) for count in at_risk],
+        marker=theme.patterned(judgements.COLOURS["late"], "/"),
+        hovertemplate="%{x:,} devices whose completed copies all wait for deletion<extra></extra>",
+        xaxis="x2",
+    )
+    _words(figure, at_risk, [_part(row, "n_last_copy_at_risk", "n_devices") for row in rows], 2)
+    groups = [theme.group(row, keys) for row in drawn[keys].to_numpy()]
+    figure.lay_out(
+        barmode="stack",
+        bargap=0.45,
+        xaxis=_axis("records waiting for deletion", _LEFT, drawn["to_be_deleted"]),
+        xaxis2=_axis("devices at risk", _RIGHT, at_risk) | {"anchor": "y"},
+        yaxis={
+            "range": [max(0.5, len(drawn) - 0.5), -0.5],
+            "tickmode": "array",
+            "tickvals": places,
+            "ticktext": [_tick(group, row) for group, row in zip(groups, rows, strict=True)],
+            "showgrid": False,
+            "zeroline": False,
+        },
+    )
+    by = ", ".join(theme.shown(word(key)) for key in keys)
+    waiting, n = int(table["to_be_deleted"].sum()), int(table["n"].sum())
+    title = f"{theme.counted(waiting, 'record')} of {n:,} wait for deletion"
+    return theme.finish(
+        figure,
+        title,
+        [
+            f"By {by}, {theme.window(about)}, {theme.provenance(about)}"
+            + (
+                f"; the {len(drawn)} largest of {len(table)} groups"
+                if len(table) > len(drawn)
+                else ""
+            ),
+            *_compared(about),
+            "At risk: all completed copies"
+            + (" of the module" if "module" in keys else "")
+            + " wait for deletion.",
+            ""
+            if about.get("devices_known")
+            else "Without devices= those that are not bound any "
+            "more count as well: all their records are marked.",
+            _horizon(about),
+        ],
+        plot_px=30 + _BAR_PX * max(1, len(drawn)),
+        alt=f"{title}: bars by {by}, and the devices whose last copy is among them.",
+    )
+
+
+def _axis(title: str, domain: list[float], counts: pd.Series[Any]) -> dict[str, Any]:
+    most = int(counts.max()) if len(counts) else 0
+    return {
+        "title": {"text": title},
+        "domain": domain,
+        "range": [0, _ROOM * max(1, most)],
+        "tickformat": ",",
+        "gridcolor": theme.GRID,
+        "linecolor": theme.GRID,
+        "zerolinecolor": theme.GRID,
+        "automargin": True,
+        # There is no half record.
+        **({"dtick": 1} if most <= 3 else {"nticks": 4}),  # noqa: PLR2004 -- as the comment says
+    }
+
+
+def _words(figure: Sketch, counts: pd.Series[Any], words: list[str], number: int) -> None:
+    figure.add_scatter(
+        x=[int(count) for count in counts],
+        y=list(range(len(counts))),
+        mode="text",
+        text=[f" {each}" for each in words],
+        textposition="middle right",
+        textfont={"size": 11},
+        hoverinfo="skip",
+        showlegend=False,
+        xaxis="x" if number == 1 else f"x{number}",
+    )
+
+
+def _part(row: Mapping[str, Any], part: str, whole: str) -> str:
+    n = int(row[whole])
+    share = f" ({judgements.percent(row[part] / n)})" if n >= judgements.FEW else ""
+    return f"{int(row[part]):,} of {n:,}{share}"
+
+
+def _tick(group: str, row: Mapping[str, Any]) -> str:
+    if pd.isna(row["new_since"]):
+        return f"<b>{group}</b>"
+    return f"<b>{group}</b><br>+{row['new_since']:,} marked, -{row['purged_since']:,} purged"
+
+
+def _compared(about: Mapping[str, Any]) -> list[str]:
+    before = about.get("previous_as_of")
+    if not before:
+        return ["Since when they wait is not computable from one look: pass previous=."]
+    at = pd.Timestamp(before).tz_convert(about.get("tz", "UTC"))
+    left = about.get("n_users_left_out")
+    out = f"; {theme.counted(left, 'other user')} left out" if left else ""
+    users = theme.counted(about.get("n_users_compared", 0), "user")
+    return [f"Marked and purged since {at.day} {at:%b %Y %H:%M}, of {users} in both{out}."]
+
+
+def _horizon(about: Mapping[str, Any]) -> str:
+    horizon = about.get("history_complete_from")
+    if not horizon:
+        return ""
+    local = pd.Timestamp(horizon).tz_convert(about.get("tz", "UTC"))
+    return f"Records may be purged before {local.day} {local:%b %Y}."

@@ -1,0 +1,181 @@
+"""Maps of the hours of the week, at which backups begin."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from koodrive_nb.charts import panels, theme
+from koodrive_nb.charts.sketch import Sketch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    import plotly.graph_objects as go
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_WEEK_PX, _MARGINAL_PX, _MARGINAL_GAP_PX, _GAP_PX = 196, 60, 6, 44
+_ACROSS = 0.88
+
+
+def draw(
+    table: pd.DataFrame,
+    groups: Sequence[tuple[str, pd.DataFrame]],
+    about: Mapping[str, Any],
+    hidden: str,
+) -> go.Figure:
+    """Draw one map for each group, with one scale; the text `hidden` is for the subtitle."""
+    figure = Sketch()
+    is_one = len(groups) == 1 and not groups[0][0]
+    below = _MARGINAL_PX + _MARGINAL_GAP_PX if is_one else _GAP_PX
+    plot_px = max(1, len(groups)) * (_WEEK_PX + below)
+    notes = []
+    for place, (name, part) in enumerate(groups):
+        top = plot_px - place * (_WEEK_PX + below) - below
+        number = place + 1
+        _week(figure, part, number)
+        figure.layout[panels.axis_name("yaxis", number)] = {
+            "domain": [(top - _WEEK_PX) / plot_px, top / plot_px],
+            "autorange": "reversed",
+            "tickmode": "array",
+            "tickvals": list(range(7)),
+            "ticktext": list(_DAYS),
+            "showgrid": False,
+            "zeroline": False,
+            "automargin": True,
+        }
+        if name:
+            words = f"<b>{name}</b>  {theme.counted(int(part['n'].sum()), 'backup')} started"
+            notes.append(panels.heading(words, 0, top / plot_px))
+    hours = {"tickmode": "array", "tickvals": [-0.5, 5.5, 11.5, 17.5, 23.5]}
+    hours |= {"ticktext": ["0:00", "6:00", "12:00", "18:00", "24:00"], "range": [-0.5, 23.5]}
+    title = {"text": f"hour of the day ({theme.zone_name(about)})"}
+    figure.lay_out(
+        xaxis={"title": title, "showgrid": False, "zeroline": False, **hours}
+        | ({"domain": [0, _ACROSS]} if is_one else {"anchor": "free", "position": 0}),
+        coloraxis={
+            "colorscale": "Cividis",
+            "cmin": 0,
+            "colorbar": {"title": {"text": "starts/h"}, "thickness": 10, "outlinewidth": 0},
+        },
+        annotations=notes,
+    )
+    if is_one:
+        _marginals(figure, table, plot_px)
+    n = int(table["n"].sum())
+    title_words = _busiest(table) if is_one else "Backups started by hour of the week"
+    started = (
+        f"{theme.counted(n, 'backup')} started, {theme.window(about)}, {theme.provenance(about)}"
+    )
+    never = (table["occurrences"] == 0).any()
+    return theme.finish(
+        figure,
+        title_words,
+        [
+            started,
+            "Starts per hour, over how often that hour of the week came in the window."
+            + (" Blank: it never came." if never else ""),
+            hidden,
+            theme.not_drawn(about),
+            "Backups that were purged are missing from old weeks.",
+        ],
+        plot_px=plot_px,
+        alt=f"{title_words}: map of the hours of the week, {n:,} backups.",
+    )
+
+
+def _week(figure: Sketch, part: pd.DataFrame, number: int) -> None:
+    rates = [_number(rate) for rate in part["starts_per_occurrence"]]
+    hovers = [
+        f"{_hour(weekday, hour)}: {_rate(rate)} over {_times(came)}"
+        if rate is not None
+        else f"{_hour(weekday, hour)}: not in the window"
+        for weekday, hour, rate, came in zip(
+            part["weekday"], part["hour"], rates, part["occurrences"], strict=True
+        )
+    ]
+    figure.add_heatmap(
+        x=list(range(24)),
+        y=list(range(7)),
+        z=_rows(rates),
+        text=_rows([_short(rate) for rate in rates]),
+        texttemplate="%{text}",
+        textfont={"size": 9},
+        customdata=_rows(hovers),
+        hovertemplate="%{customdata}<extra></extra>",
+        coloraxis="coloraxis",
+        xgap=1,
+        ygap=1,
+        xaxis="x",
+        yaxis=panels.axis_name("y", number),
+    )
+
+
+def _marginals(figure: Sketch, table: pd.DataFrame, plot_px: int) -> None:
+    """Draw the mean of each hour of the day above the map, and of each day beside it."""
+    paint = {"color": theme.QUIET, "line": {"width": 0}}
+    hours, days = (table.groupby(name)[["n", "occurrences"]].sum() for name in ("hour", "weekday"))
+    for part, names, more in (
+        (hours, [f"{hour}:00-{hour + 1}:00" for hour in hours.index], {"yaxis": "y2"}),
+        (days, [_DAYS[day - 1] for day in days.index], {"orientation": "h", "xaxis": "x2"}),
+    ):
+        came = part["occurrences"]
+        means = [_number(mean) for mean in part["n"] / came.where(came > 0)]
+        places = list(range(len(part)))
+        is_above = "yaxis" in more
+        figure.add_bar(
+            x=places if is_above else means,
+            y=means if is_above else places,
+            marker=paint,
+            showlegend=False,
+            customdata=[f"{name}: {_rate(mean)}" for name, mean in zip(names, means, strict=True)],
+            hovertemplate="%{customdata} on average<extra></extra>",
+            **more,
+        )
+    quiet = {"showgrid": False, "rangemode": "tozero", "nticks": 3, "automargin": True}
+    quiet |= {"tickfont": {"size": 10}, "zerolinecolor": theme.GRID}
+    figure.lay_out(
+        bargap=0.15,
+        yaxis2=quiet | {"domain": [1 - _MARGINAL_PX / plot_px, 1], "anchor": "x"},
+        # Above, where no label of the hours is.
+        xaxis2=quiet | {"domain": [_ACROSS + 0.01, 1], "anchor": "y", "side": "top"},
+    )
+
+
+def _busiest(table: pd.DataFrame) -> str:
+    rates = table["starts_per_occurrence"].fillna(0)
+    if table.empty or not rates.max():
+        return "Backups started by hour of the week"
+    busiest = int(rates.argmax())
+    when = _hour(table["weekday"].iloc[busiest], table["hour"].iloc[busiest])
+    return f"Most backups start on {when}: {_rate(rates.max())}"
+
+
+def _hour(weekday: float, hour: float) -> str:
+    return f"{_DAYS[int(weekday) - 1]} {int(hour):02d}:00-{int(hour) + 1:02d}:00"
+
+
+def _rate(rate: float | None) -> str:
+    return "not in the window" if rate is None else f"{rate:,.3g} starts/h".replace("e+03", "000")
+
+
+def _short(rate: float | None) -> str:
+    """Write a rate in at most four characters, to fit into a cell."""
+    if rate is None:
+        return ""
+    if rate >= 1_000:  # noqa: PLR2004 -- a thousand
+        return f"{rate / 1000:.3g}k"
+    return f"{rate:.0f}" if rate >= 10 or not rate else f"{rate:.1f}"  # noqa: PLR2004 -- digits
+
+
+def _times(came: float) -> str:
+    return f"{came:.4g} occurrence{'' if came == 1 else 's'}"
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(float(value), 3)
+
+
+def _rows(cells: list[Any]) -> list[list[Any]]:
+    return [cells[start : start + 24] for start in range(0, len(cells), 24)]
