@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from koodrive_nb.analysis.contexts import Context
 
 _DEFAULT_SINCE = "8 weeks"
-# Older bins would be too many to draw; a wrong clock may have put a record into 1970.
-_AT_MOST = pd.Timedelta("1826D")
 _COUNTED = (
     *("completed", "in_progress", "stuck", "was_completed", "was_abandoned", "unknown"),
     *("ended", "presumed_stuck"),
@@ -134,32 +132,13 @@ def bins_of(
     context: Context, window: tuple[pd.Timestamp | None, pd.Timestamp | None], width: object
 ) -> tuple[bins.Bins | None, bool]:
     """Cut the window into bins, and say whether it was shortened for that."""
-    edges, is_cut = inside(context, window)
+    edges, is_cut = bins.inside(context, window)
     if edges is None:
         return None, False
     found = bins.cut(width, ZoneInfo(context.tz), *edges)
     whole = window[0] is None and not is_cut
     # Nothing is missing from a bin only because the first record lies in the middle of it.
     return replace(found, start=found.edges[0]) if whole else found, is_cut
-
-
-def inside(
-    context: Context, window: tuple[pd.Timestamp | None, pd.Timestamp | None]
-) -> tuple[tuple[pd.Timestamp, pd.Timestamp] | None, bool]:
-    """Give the first instant that is counted and the first after it; and whether it is cut."""
-    if context.as_of is None:
-        return None, False
-    start, until = window
-    # "now" itself is in the window.
-    limit = context.as_of + pd.Timedelta("1ms")
-    limit = limit if until is None else min(limit, until)
-    horizon = limit - _AT_MOST
-    first = start if start is not None else context.first
-    is_cut = start is None and first is not None and first < horizon
-    first = horizon if is_cut else first
-    if first is None or first >= limit:
-        return None, False
-    return (first.floor("ms"), limit), is_cut
 
 
 def _counts(frame: nw.LazyFrame[Any], found: bins.Bins, keys: Sequence[str]) -> pd.DataFrame:

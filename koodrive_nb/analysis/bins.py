@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import narwhals as nw
@@ -13,6 +13,9 @@ import pandas as pd
 from koodrive_nb.analysis.arguments import duration
 from koodrive_nb.analysis.zones import instants, local_bin, walls
 from koodrive_nb.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from koodrive_nb.analysis.rules import Context
 
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 _WIDTHS_MS = {"hour": _HOUR_MS, "day": _DAY_MS, "week": 7 * _DAY_MS}
@@ -24,6 +27,8 @@ _AUTO = (
 AT_MOST = 5_000
 """The largest number of rows that a table over time may have."""
 _MS = pd.Timedelta("1ms")
+# Older bins would be too many to draw; a wrong clock may have put a record into 1970.
+_OLDEST = pd.Timedelta("1826D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,25 @@ class Bins:
             .then(nw.lit(last))
             .otherwise(number)
         )
+
+
+def inside(
+    context: Context, window: tuple[pd.Timestamp | None, pd.Timestamp | None]
+) -> tuple[tuple[pd.Timestamp, pd.Timestamp] | None, bool]:
+    """Give the first instant that is counted and the first after it; and whether it is cut."""
+    if context.as_of is None:
+        return None, False
+    start, until = window
+    # "now" itself is in the window.
+    limit = context.as_of + _MS
+    limit = limit if until is None else min(limit, until)
+    horizon = limit - _OLDEST
+    first = start if start is not None else context.first
+    is_cut = start is None and first is not None and first < horizon
+    first = horizon if is_cut else first
+    if first is None or first >= limit:
+        return None, False
+    return (first.floor("ms"), limit), is_cut
 
 
 def cut(bin_: object, zone: ZoneInfo, start: pd.Timestamp, limit: pd.Timestamp) -> Bins:

@@ -18,11 +18,8 @@ if TYPE_CHECKING:
     Edges = tuple[pd.Timestamp, pd.Timestamp]
     Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
-_AUTO = (
-    ("5min", pd.Timedelta("7D")),
-    ("15min", pd.Timedelta("21D")),
-    ("hour", pd.Timedelta("84D")),
-)
+_AUTO = {"5min": pd.Timedelta("5min"), "15min": pd.Timedelta("15min"), "hour": pd.Timedelta("1h")}
+_MOST_BINS = 2_016
 _SUMS = ("_change", "_moment", "_begun")
 _COLUMNS: Mapping[str, Any] = {
     **dict.fromkeys(("bin_start", "bin_end"), TIME),
@@ -45,8 +42,11 @@ def per_bin(
         empty = {name: pd.Series(dtype=kind) for name, kind in _COLUMNS.items()}
         return pd.DataFrame(key_columns | empty), None
     if width == "auto":
+        n_groups = len(rules.collect(frame.group_by(*keys).agg(_n=nw.len()))) if keys else 1
+        # The window may cut one bin more.
+        most = min(_MOST_BINS, bins.AT_MOST // max(1, n_groups) - 1)
         length = edges[1] - edges[0]
-        width = next((name for name, most in _AUTO if length <= most), "day")
+        width = next((name for name, each in _AUTO.items() if length <= most * each), "day")
     found = bins.cut(width, zone, *edges)
     changes = _changes(frame, found, keys)
     code, group = groups.numbered(changes, keys)

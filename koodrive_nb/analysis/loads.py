@@ -64,7 +64,7 @@ def load(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     one that is stuck or was abandoned until it is older than the stuck limit, or it would run for
     ever. What took no time, or is over without a usable end, never ran. The maximum is exact to the
     millisecond however wide the bin is. `bin` is as in `activity`; "auto" takes 5 minutes up to 7
-    days, 15 up to 21, hours up to 84 and days above.
+    days, 15 up to 21, hours up to 84 and days above; wider ones where groups are many.
 
     `since` and `until` (not included) bound the window as in `activity`; None begins with the hour
     of the first record, five years ago at the earliest. Backups that were purged are not in the
@@ -84,7 +84,7 @@ def load(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     frame = rules.lazy(rules.spelled(classified, keys), keys)
     context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
     window = arguments.window(since, until, zone.key, context.as_of)
-    edges, is_cut = activities.inside(context, window)
+    edges, is_cut = bins.inside(context, window)
     if edges is not None:
         check_session(frame)
         if window[0] is None and not is_cut:

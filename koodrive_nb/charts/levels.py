@@ -40,9 +40,10 @@ def draw(
     gap = _GAP_PX if any(name for name, _ in groups) else 0
     plot_px = max(1, len(groups)) * (height + gap)
     notes = []
-    for place, (name, part) in enumerate(groups):
+    for place, (name, whole) in enumerate(groups):
+        part = whole.tail(at_most)
         top = plot_px - place * (height + gap) - gap
-        _level(figure, part.tail(at_most), axis, unit, place)
+        _level(figure, part, axis, unit, place)
         most = part["running_max"].max() if len(part) else 0
         figure.layout[panels.axis_name("yaxis", place + 1)] = {
             "domain": [(top - height) / plot_px, top / plot_px],

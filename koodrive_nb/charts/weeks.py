@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _WEEK_PX, _MARGINAL_PX, _MARGINAL_GAP_PX, _GAP_PX = 196, 60, 6, 44
 _ACROSS = 0.88
+_TEN, _HUNDRED = 10, 100
+_DIGITS = 3
 
 
 def draw(
@@ -57,7 +59,12 @@ def draw(
         coloraxis={
             "colorscale": "Cividis",
             "cmin": 0,
-            "colorbar": {"title": {"text": "starts/h"}, "thickness": 10, "outlinewidth": 0},
+            "colorbar": {
+                "title": {"text": "starts/h"},
+                "thickness": 10,
+                "outlinewidth": 0,
+                "tickformat": ",",
+            },
         },
         annotations=notes,
     )
@@ -95,13 +102,14 @@ def _week(figure: Sketch, part: pd.DataFrame, number: int) -> None:
             part["weekday"], part["hour"], rates, part["occurrences"], strict=True
         )
     ]
+    words = [_short(rate) for rate in rates]
     figure.add_heatmap(
         x=list(range(24)),
         y=list(range(7)),
         z=_rows(rates),
-        text=_rows([_short(rate) for rate in rates]),
+        text=_rows(words),
         texttemplate="%{text}",
-        textfont={"size": 9},
+        textfont={"size": 8 if max(map(len, words)) > _DIGITS else 9},
         customdata=_rows(hovers),
         hovertemplate="%{customdata}<extra></extra>",
         coloraxis="coloraxis",
@@ -133,7 +141,13 @@ def _marginals(figure: Sketch, table: pd.DataFrame, plot_px: int) -> None:
             hovertemplate="%{customdata} on average<extra></extra>",
             **more,
         )
-    quiet = {"showgrid": False, "rangemode": "tozero", "nticks": 3, "automargin": True}
+    quiet = {
+        "showgrid": False,
+        "rangemode": "tozero",
+        "nticks": 3,
+        "automargin": True,
+        "tickformat": ",",
+    }
     quiet |= {"tickfont": {"size": 10}, "zerolinecolor": theme.GRID}
     figure.lay_out(
         bargap=0.15,
@@ -157,16 +171,19 @@ def _hour(weekday: float, hour: float) -> str:
 
 
 def _rate(rate: float | None) -> str:
-    return "not in the window" if rate is None else f"{rate:,.3g} starts/h".replace("e+03", "000")
+    if rate is None:
+        return "not in the window"
+    return f"{rate:,.0f} starts/h" if rate >= _HUNDRED else f"{rate:.3g} starts/h"
 
 
 def _short(rate: float | None) -> str:
     """Write a rate in at most four characters, to fit into a cell."""
     if rate is None:
         return ""
-    if rate >= 1_000:  # noqa: PLR2004 -- a thousand
-        return f"{rate / 1000:.3g}k"
-    return f"{rate:.0f}" if rate >= 10 or not rate else f"{rate:.1f}"  # noqa: PLR2004 -- digits
+    if rate >= 10 * _HUNDRED:
+        thousands = rate / 1000
+        return f"{thousands:.0f}k" if thousands >= _TEN else f"{thousands:.1f}k"
+    return f"{rate:.0f}" if rate >= _TEN or not rate else f"{rate:.1f}"
 
 
 def _times(came: float) -> str:

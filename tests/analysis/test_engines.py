@@ -16,10 +16,13 @@ TABLES = {
     "adherence": [{"tz": "Asia/Shanghai"}, {"per": "device"}],
     "data_quality": [{}],
     "headline": [{"window": "2025-W50", "tz": "Asia/Shanghai"}],
+    "load": [{"by": "module", "tz": "Europe/Berlin"}, {"kind": "running", "tz": "Asia/Shanghai"}],
+    "deletion_backlog": [{"tz": "Asia/Shanghai"}],
 }
 OF_DEVICES = {
     *("protection_status", "exposure", "exposure_history", "adherence", "data_quality"),
     "headline",
+    "deletion_backlog",
 }
 
 

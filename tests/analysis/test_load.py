@@ -179,6 +179,12 @@ def test_bins_grow_with_the_window_so_that_the_table_stays_small(records):
         assert len(table) <= 2_017
 
 
+def test_bins_are_wider_where_groups_are_many(records):
+    table = running(records, by=["device_id", "module"])
+    assert table.attrs["koodrive"]["bin"] == "day"
+    assert len(running(records, by="device_os")) <= 5_000
+
+
 def test_what_runs_at_the_end_is_what_activity_calls_open(records):
     options = {"since": "30D", "bin": "hour", "stuck_after": "3h"}
     left = kd.analysis.activity(records, **options)

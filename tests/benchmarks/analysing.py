@@ -37,6 +37,9 @@ TABLES = [
     ("adherence", True, {}),
     ("adherence", True, {"per": "device"}),
     ("data_quality", True, {}),
+    ("load", False, {}),
+    ("load", False, {"kind": "running"}),
+    ("deletion_backlog", True, {}),
 ]
 AIM_S, AIM_KB = 1.0, 300.0
 DRAWN_WITHIN_S = 60

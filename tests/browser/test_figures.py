@@ -79,6 +79,17 @@ def _adherence(per):
     return draw
 
 
+def _load(kind):
+    def draw(records, devices, *, events=None, by=None):
+        return kd.charts.load(records, kind=kind, by=by, tz=TZ)
+
+    return draw
+
+
+def _backlog(records, devices, *, events=None, by="module"):
+    return kd.charts.deletion_backlog(records, devices, by=by, tz=TZ)
+
+
 FIGURES = {
     "status": _breakdown,
     "lanes": _timeline("lanes"),
@@ -92,6 +103,9 @@ FIGURES = {
     "history": _history,
     "adherence": _adherence("day"),
     "adherence_of_devices": _adherence("device"),
+    "load": _load("starts"),
+    "running": _load("running"),
+    "backlog": _backlog,
 }
 NAMES_NOWHERE = {"flow", "activity", "history", "adherence"}
 EVENTS_SOMEWHERE = {"lanes", "flow", "activity", "activity_of_groups", "history", "adherence"}

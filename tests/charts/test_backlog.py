@@ -1,0 +1,67 @@
+import pandas as pd
+
+import koodrive_nb as kd
+
+
+def subtitle(figure):
+    return figure.layout.title.subtitle.text.replace("<br>", " ").replace("\u00a0", " ")
+
+
+def bars(figure):
+    return [trace for trace in figure.data if trace.type == "bar"]
+
+
+def words(figure):
+    return [list(trace.text) for trace in figure.data if trace.type == "scatter"]
+
+
+def test_bars_are_what_waits_by_whether_it_had_completed_and_the_devices_at_risk():
+    fleet = kd.sandbox.frames("small")
+    table = kd.analysis.deletion_backlog(fleet.records)
+    assert (table[["was_completed", "was_abandoned", "n_last_copy_at_risk"]].sum() > 0).all()
+    figure = kd.charts.deletion_backlog(table)
+    names = ["was_completed", "was_abandoned", "n_last_copy_at_risk"]
+    assert [list(trace.x) for trace in bars(figure)] == [list(table[name]) for name in names]
+    assert len({trace.marker.pattern.shape for trace in bars(figure)}) == 3
+    waiting, at_risk = words(figure)
+    first = table.iloc[0]
+    assert waiting[0].startswith(f" {first['to_be_deleted']} of {first['n']}")
+    assert at_risk[0] == f" {first['n_last_copy_at_risk']} of {first['n_devices']} (0 %)"
+    total = f"{table['to_be_deleted'].sum()} records of {table['n'].sum():,} wait for deletion"
+    assert figure.layout.title.text == total
+
+
+def test_shares_of_few_are_not_written(make):
+    table = kd.analysis.deletion_backlog(make(*[{"status_code": 2}] * 5, *[{}] * 20))
+    waiting, at_risk = words(kd.charts.deletion_backlog(table))
+    assert waiting == [" 0 of 0", " 5 of 25 (20 %)", " 0 of 0"]
+    assert at_risk[1] == " 0 of 1"
+
+
+def test_what_cannot_be_known_from_one_look_is_said_and_with_two_it_is_written(make):
+    now = make({"status_code": 2, "create_time": "2025-12-01T00:00Z"}, {"user_id": "other"})
+    fetched = (now["fetched_at"] - pd.Timedelta("7D")).astype(now["fetched_at"].dtype)
+    then = now.assign(status_code=1, fetched_at=fetched).astype(now.dtypes.to_dict()).head(1)
+    figure = kd.charts.deletion_backlog(now)
+    assert "not computable from one look" in subtitle(figure)
+    assert "not bound any more count as well" in subtitle(figure)
+    assert "marked" not in figure.layout.yaxis.ticktext[1]
+    figure = kd.charts.deletion_backlog(now, previous=then)
+    assert figure.layout.yaxis.ticktext[1] == "<b>album</b><br>+1 marked, -0 purged"
+    assert "since 10 Dec 2025 08:30, of 1 user in both; 1 other user left out" in subtitle(figure)
+
+
+def test_the_30_largest_groups_are_drawn_with_their_names_as_text(make):
+    rows = [{"device_name": f"<b>{number}", "status_code": 2} for number in range(40)]
+    figure = kd.charts.deletion_backlog(make(*rows), by="device_name")
+    assert len(figure.layout.yaxis.ticktext) == 30
+    assert figure.layout.yaxis.ticktext[0] == "<b>&lt;b&gt;0</b>"
+    assert "the 30 largest of 40 groups" in subtitle(figure)
+    assert len(figure.to_json().encode()) < 300_000
+
+
+def test_no_records_are_no_backlog(records):
+    figure = kd.charts.deletion_backlog(records.head(0))
+    assert figure.layout.title.text == "0 records of 0 wait for deletion"
+    assert "no dates" in subtitle(figure)
+    assert figure.layout.meta["alt"].startswith("0 records")
