@@ -174,7 +174,8 @@ def _with_over(known: nw.LazyFrame[Any], limit: int) -> nw.LazyFrame[Any]:
     has_ended = (end <= now).fill_null(value=False)
     is_known = has_ended | (state == "completed") | ((state == "to_be_deleted") & ~end.is_null())
     known = known.with_columns(
-        _given_up=created + (nw.col("stuck_after_s") * 1000).cast(nw.Int64),
+        # Whole milliseconds first: DuckDB rounds where others cut.
+        _given_up=created + (nw.col("stuck_after_s") * 1000).floor().cast(nw.Int64),
         _is_lost=~is_known & (state != "in_progress"),
     )
     given_up = nw.col("_given_up")
