@@ -136,7 +136,7 @@ def group(values: Iterable[object], keys: Iterable[str]) -> str:
 def _of_group(value: Any, key: str) -> str:
     if pd.isna(value):
         return "(missing)"
-    if not one_line(value, 1):
+    if not one_line(value, LABEL_CHARACTERS):
         return "(blank)"
     # Only our own identifiers are written as words: a device name may hold an underscore.
     return word(str(value)) if key in _IDENTIFIERS else str(value)
