@@ -176,7 +176,7 @@ def test_an_earlier_look_is_compared_as_sets_of_records_are(dirty):
 
 @pytest.mark.parametrize("by", ["module", "os_family", ["module", "device_os"]])
 def test_every_engine_finds_the_same_backlog(dirty, engine, by):
-    records, devices = dirty(5)
+    records, devices = dirty(7, n=30)
     expected = backlog(records, devices, by=by)
     pd.testing.assert_frame_equal(backlog(engine(records), devices, by=by), expected)
     assert expected["n_last_copy_at_risk"].sum() > 0

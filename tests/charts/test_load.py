@@ -107,6 +107,12 @@ def test_names_of_the_service_are_text(make):
         assert "&lt;img src=x&gt;" in figure.layout.annotations[0].text
 
 
+def test_a_name_of_many_blanks_is_called_blank(make):
+    frame = make({"device_name": " " * 32}, {"device_name": "phone"})
+    figure = kd.charts.load(frame, by="device_name")
+    assert figure.layout.annotations[0].text.startswith("<b>(blank)</b>")
+
+
 @pytest.mark.parametrize("kind", ["starts", "running"])
 @pytest.mark.parametrize("by", [None, "module"])
 def test_no_records_make_a_figure_that_says_so(records, kind, by):
