@@ -33,7 +33,7 @@ _TABLES: Mapping[str, Behind] = {
     "activity": activities.records_behind,
     "adherence": adherences.records_behind,
     "data_quality": quality.records_behind,
-    "deletion_backlog": states.records_behind,
+    "deletion_backlog": breakdowns.records_behind,
     "durations": duration_tables.records_behind,
     "load": loads.records_behind,
     "protection_status": protection.records_behind,

@@ -15,7 +15,7 @@ from koodrive_nb.analysis.zones import instants, local_bin, walls
 from koodrive_nb.errors import InvalidParameterError
 
 if TYPE_CHECKING:
-    from koodrive_nb.analysis.rules import Context
+    from koodrive_nb.analysis.contexts import Context
 
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 _WIDTHS_MS = {"hour": _HOUR_MS, "day": _DAY_MS, "week": 7 * _DAY_MS}

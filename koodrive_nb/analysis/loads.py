@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from koodrive_nb import settings
-from koodrive_nb.analysis import activities, arguments, bins, groups, levels, rules
-from koodrive_nb.analysis.states import classify
+from koodrive_nb.analysis import arguments, bins, groups, levels, rules
+from koodrive_nb.analysis.states import prepared
 from koodrive_nb.analysis.zones import DAY_MS, check_session, epoch_ms, local_bin, offset_changes
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
@@ -80,16 +80,13 @@ def load(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
         raise InvalidParameterError('bin= is for kind="running": starts are counted per hour.')
     keys = [] if by is None else arguments.keys(by, _RESULTS)
     zone = settings.display_zone(tz)
-    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
-    frame = rules.lazy(rules.spelled(classified, keys), keys)
-    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
+    check_session(records)
+    frame, context = prepared(records, keys, zone.key, as_of, stuck_after)
     window = arguments.window(since, until, zone.key, context.as_of)
     edges, is_cut = bins.inside(context, window)
-    if edges is not None:
-        check_session(frame)
-        if window[0] is None and not is_cut:
-            # Nothing is missing from an hour only because the first record lies in its middle.
-            edges = (_hour_of(edges[0], zone), edges[1])
+    if edges is not None and window[0] is None and not is_cut:
+        # Nothing is missing from an hour only because the first record lies in its middle.
+        edges = (_hour_of(edges[0], zone), edges[1])
     width = None
     if kind == "starts":
         table = _starts(frame, edges, zone, keys)
@@ -100,7 +97,7 @@ def load(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     made |= {name: about.pop(name) for name in ("start", "limit")}
     made |= arguments.plain(as_of=as_of, stuck_after=stuck_after)
     about["cut_at"] = made["start"] if is_cut else None
-    counts = activities.left_out(frame)
+    counts = {"n_undated": context.n_undated, "n_later": context.n_later}
     table.attrs[ATTRS] = context.as_attrs(
         kind=kind, by=keys, bin=width, **about, **counts, made=made
     )
