@@ -124,7 +124,7 @@ def per_bin(
     for place, key in enumerate(keys):
         column = group[key].iloc[np.repeat(order, len(found.edges) - 1)]
         table.insert(place, key, column.array)
-    table["is_settled"] = _is_settled(table, found, context)
+    table["is_settled"] = is_settled(table, found.limit, context)
     return table, about
 
 
@@ -245,9 +245,9 @@ def _table(grid: np.ndarray[Any, Any], found: bins.Bins) -> pd.DataFrame:
     return table.assign(is_partial=cut)
 
 
-def _is_settled(table: pd.DataFrame, found: bins.Bins, context: Context) -> pd.Series[bool]:
+def is_settled(table: pd.DataFrame, limit: pd.Timestamp, context: Context) -> pd.Series[bool]:
     """Tell whether the youngest backup of each bin is older than the limit by now."""
-    youngest = table["bin_end"].where(table["bin_end"] < found.limit, found.limit)
+    youngest = table["bin_end"].where(table["bin_end"] < limit, limit)
     longest = max(context.limits_s.values(), default=0.0)
     limit_s = pd.Series(longest, index=table.index)
     if "module" in table.columns:

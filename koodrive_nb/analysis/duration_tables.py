@@ -87,7 +87,7 @@ def durations(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     about: dict[str, Any] = {name: made[name] for name in ("by", "since", "until")}
     frame = frame.select(*dict.fromkeys((*_NEEDED, *keys, "state", "as_of")))
     if kind == "percentiles":
-        table = _percentiles(_with_attempt(frame, made), keys)
+        table = _percentiles(with_attempt(frame, made), keys)
     else:
         table, about["curves"] = curves(_with_observed(frame, made).filter("_counted"), keys)
     table.attrs[ATTRS] = context.as_attrs(**about, made=made)
@@ -117,7 +117,7 @@ def _usable() -> nw.Expr:
     return ((end >= nw.col("create_time")) & (end <= nw.col("as_of"))).fill_null(value=False)
 
 
-def _with_attempt(frame: nw.LazyFrame[Any], made: Mapping[str, Any]) -> nw.LazyFrame[Any]:
+def with_attempt(frame: nw.LazyFrame[Any], made: Mapping[str, Any]) -> nw.LazyFrame[Any]:
     """Mark what completed in the window, and tell first attempts from later ones."""
     created, bound = nw.col("create_time"), nw.col("device_create_time")
     frame = frame.with_columns(_ms=epoch_ms(frame, "create_time"))
@@ -198,7 +198,7 @@ def records_behind(
     """Keep the records that a row of percentiles, or the curve of a group, is made of."""
     names = frame.collect_schema().names()
     if made["kind"] == "percentiles":
-        part = _with_attempt(frame, made)
+        part = with_attempt(frame, made)
         part = part.filter(nw.col("_later") == ATTEMPTS.index(row["attempt"]))
     else:
         part = _with_observed(frame, made)
