@@ -1,0 +1,285 @@
+"""Why the share of backups that completed changed between two windows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from koodrive_nb import settings
+from koodrive_nb.analysis import arguments, bins, effects, retention, rules
+from koodrive_nb.analysis.states import classify
+from koodrive_nb.analysis.windows import Window
+from koodrive_nb.analysis.zones import check_session, epoch_ms
+from koodrive_nb.columns import STRING
+from koodrive_nb.errors import InvalidParameterError
+from koodrive_nb.streams import ATTRS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from koodrive_nb.analysis.arguments import StuckAfter
+
+LEAST_PART = 0.25
+_CHANCE = 0.05
+_COUNTED, _YOUNG, _OPEN, _PURGED = range(4)
+_NEEDED = (*retention.NEEDED, "stuck_after_s")
+_COLUMNS: Mapping[str, Any] = {
+    **dict.fromkeys(("dimension", "segment"), STRING),
+    **dict.fromkeys(("n_previous", "n"), "int64"),
+    **dict.fromkeys(("settled_share_previous", "settled_share"), "float64"),
+    **dict.fromkeys(("weight_previous", "weight"), "float64"),
+    **dict.fromkeys(("rate_effect_pp", "mix_effect_pp", "total_pp"), "float64"),
+    **dict.fromkeys(("z", "p_value"), "float64"),
+    "is_driver": "bool",
+}
+
+
+def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
+    records: Any,
+    *,
+    window: object,
+    previous: object = None,
+    by: str | Sequence[str] = ("os_family", "module"),
+    as_of: object = None,
+    tz: str | None = None,
+    stuck_after: StuckAfter = "auto",
+) -> pd.DataFrame:
+    """Split the change of the settled share between two windows by segments.
+
+    One row for each dimension in `by`, a column of the records, and `segment`, a value of it.
+    Columns: `n_previous` and `n`, the backups of either window that came to an end, and their
+    shares that completed, `settled_share_previous` and `settled_share`, from 0 to 1;
+    `weight_previous` and `weight`, the segment's share of all backups; in percentage points,
+    `rate_effect_pp`, for its share changed, and `mix_effect_pp`, for its weight did, which make
+    `total_pp`. The totals of each dimension add up to the change. Segments of less than 100 backups
+    in either window are one, "other (small)". `z` and `p_value`: how far `total_pp` is from the
+    part of the change that the segment's weight would bring, by chance alone; backups of one
+    device depend on each other, and count as one draw.
+
+    `attrs` hold the `change_pp`, its own `change_p_value`, and the `verdict` in words. A segment is
+    a driver (`is_driver`) if the change itself is no chance (p below 0.05), if `total_pp` is at
+    least a quarter of the change, and if `p_value`, times the number of segments tested
+    (Bonferroni), is below 0.05. That says what the change goes with, not what causes it. With less
+    than 100 backups in either window the table is empty.
+
+    `window` and `previous` are an ISO week such as "2025-W50" or a pair of instants, local in `tz`;
+    `previous` is by default as long as the window, and ends where it begins. Backups younger than
+    the stuck limit are in neither window, since those that will not complete are still open then.
+    Where the service purges, counted are the devices and modules of which no copy is missing since
+    the earlier window began, and no driver is named unless that is so for nine in ten. `attrs`
+    tell what that leaves out of both windows: `n_young`, `n_open` (in progress or unknown) and
+    `n_purged`.
+
+    Source: midpoint split of a weighted mean; variance of sums over clusters.
+
+    Raises:
+        InvalidParameterError: A column is missing, an argument is not what this takes, the window
+            begins after the fetch, or before the previous one is over.
+    """
+    keys = arguments.keys(list(by) if isinstance(by, tuple) else by, _COLUMNS)
+    zone = settings.display_zone(tz).key
+    this = Window.read(window, "window", zone)
+    before = this.before(zone) if previous is None else Window.read(previous, "previous", zone)
+    if before.end > this.start:
+        raise InvalidParameterError("previous= must be over when window= begins.")
+    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
+    frame = rules.lazy(rules.spelled(classified, keys), (*_NEEDED, *keys))
+    check_session(frame)
+    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
+    if context.as_of is not None and this.start >= context.as_of:
+        raise InvalidParameterError(
+            f"window= begins after the fetch ({context.as_of:%Y-%m-%d %H:%M} UTC): choose an "
+            "earlier one."
+        )
+    made: dict[str, Any] = {"table": "explain_change", "by": keys, "tz": zone}
+    made |= {"start": this.start.isoformat(), "end": this.end.isoformat()}
+    made |= {"previous_start": before.start.isoformat(), "previous_end": before.end.isoformat()}
+    made |= arguments.plain(as_of=as_of, stuck_after=stuck_after)
+    cells, left_out = _cells(frame, made)
+    _, (edge,) = retention.complete_from(frame, [], retention.MOST)
+    is_purged = edge is not None and before.start < edge
+    table, about = _explained(cells, keys, is_purged=is_purged)
+    made["kept"] = {
+        key: [name for name in table["segment"][table["dimension"] == key] if name != effects.OTHER]
+        for key in keys
+    }
+    table.attrs[ATTRS] = context.as_attrs(
+        by=keys,
+        since=made["start"],
+        until=made["end"],
+        previous_start=made["previous_start"],
+        previous_end=made["previous_end"],
+        **left_out,
+        history_complete_from=None if edge is None else edge.isoformat(),
+        **about,
+        made=made,
+    )
+    return table
+
+
+def _marked(frame: nw.LazyFrame[Any], made: Mapping[str, Any]) -> nw.LazyFrame[Any]:
+    """Leave what was created in either window, with `_is_this`, and `_why` it is not counted."""
+    edges = {
+        name: bins.epoch(pd.Timestamp(made[name]))
+        for name in ("start", "end", "previous_start", "previous_end")
+    }
+    frame = retention.with_oldest(frame)
+    created = nw.col("_ms")
+    is_this = (created >= edges["start"]) & (created < edges["end"])
+    was_before = (created >= edges["previous_start"]) & (created < edges["previous_end"])
+    frame = frame.filter(
+        is_this | was_before,
+        nw.col("create_time") <= nw.col("as_of"),
+    )
+    frame = frame.with_columns(_now=epoch_ms(frame, "as_of"))
+    limit = (nw.col("stuck_after_s") * 1000).cast(nw.Int64)
+    is_over = retention.is_copy() | retention.is_failed()
+    why = (
+        nw.when(created + limit > nw.col("_now"))
+        .then(nw.lit(_YOUNG))
+        .when(~is_over.fill_null(value=False))
+        .then(nw.lit(_OPEN))
+        .when(~retention.is_whole(edges["previous_start"]))
+        .then(nw.lit(_PURGED))
+    )
+    return frame.with_columns(_is_this=is_this, _why=why.otherwise(nw.lit(_COUNTED)))
+
+
+def _cells(
+    frame: nw.LazyFrame[Any], made: Mapping[str, Any]
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Count for each device and combination of segments, and what is left out of both windows."""
+    keys = made["by"]
+    marked = _marked(frame.select(*dict.fromkeys((*_NEEDED, *keys))), made)
+    parts = marked.select(
+        "_user",
+        "_device",
+        **{f"_by_{place}": _text(marked, key) for place, key in enumerate(keys)},
+        _is_this=nw.col("_is_this"),
+        _why=nw.col("_why"),
+        _hit=retention.is_copy().cast(nw.Int64),
+    )
+    places = [f"_by_{place}" for place in range(len(keys))]
+    counts = rules.collect(
+        parts.group_by("_user", "_device", *places, "_is_this", "_why").agg(
+            _n=nw.len(), _hits=nw.col("_hit").sum()
+        )
+    )
+    cells = counts[counts["_why"] == _COUNTED].reset_index(drop=True)
+    is_this = cells["_is_this"].astype(bool)
+    found = {
+        name: cells[column].astype("int64").where(mine, 0)
+        for column, name, mine in (
+            ("_n", "n_previous", ~is_this),
+            ("_n", "n", is_this),
+            ("_hits", "hits_previous", ~is_this),
+            ("_hits", "hits", is_this),
+        )
+    }
+    cluster = cells.groupby(["_user", "_device"], dropna=False, observed=True).ngroup()
+    segments = {
+        key: cells[place].astype(STRING).fillna("(missing)")
+        for key, place in zip(keys, places, strict=True)
+    }
+    table = pd.DataFrame({"cluster": cluster} | found)
+    left_out = {
+        name: int(counts["_n"][counts["_why"] == why].sum())
+        for name, why in (("n_young", _YOUNG), ("n_open", _OPEN), ("n_purged", _PURGED))
+    }
+    return table.assign(**{f"of {key}": each for key, each in segments.items()}), left_out
+
+
+def _text(frame: nw.LazyFrame[Any], key: str) -> nw.Expr:
+    kind = frame.collect_schema()[key]
+    is_text = isinstance(kind, nw.String | nw.Categorical | nw.Enum)
+    return nw.col(key) if is_text else nw.col(key).cast(nw.String)
+
+
+def _explained(
+    cells: pd.DataFrame, keys: Sequence[str], *, is_purged: bool
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    n0, n1 = int(cells["n_previous"].sum()), int(cells["n"].sum())
+    about: dict[str, Any] = {"n_previous": n0, "n": n1}
+    if min(n0, n1) < effects.FEW:
+        about["verdict"] = (
+            f"not enough data: {n0:,} backups came to an end in the earlier window and {n1:,} in "
+            f"this one, and fewer than {effects.FEW} tell nothing"
+        )
+        return pd.DataFrame({name: [] for name in _COLUMNS}).astype(dict(_COLUMNS)), about
+    shares = cells["hits_previous"].sum() / n0, cells["hits"].sum() / n1
+    about |= {"settled_share_previous": float(shares[0]), "settled_share": float(shares[1])}
+    about["change_pp"] = float(100 * (shares[1] - shares[0]))
+    about["change_p_value"] = float(effects.probability(np.array([effects.distance(cells)]))[0])
+    parts = []
+    for key in keys:
+        part = effects.split(effects.pooled(cells.assign(segment=cells[f"of {key}"])))
+        order = part["total_pp"].abs().sort_values(ascending=False, kind="stable").index
+        parts.append(part.loc[order].assign(dimension=key))
+    table = pd.concat(parts, ignore_index=True)
+    table["p_value"] = effects.probability(table["z"].to_numpy())
+    is_tested = table["segment"] != effects.OTHER
+    of_change = table["total_pp"] / about["change_pp"] if about["change_pp"] else 0 * table["z"]
+    # With the change, and beyond its own weight's part of it.
+    is_more = (table["z"] * about["change_pp"] > 0) & (of_change >= LEAST_PART)
+    is_sure = table["p_value"] * max(1, int(is_tested.sum())) < _CHANCE
+    may_be = about["change_p_value"] < _CHANCE and not is_purged
+    table["is_driver"] = is_tested & is_more & is_sure & may_be
+    table = table[list(_COLUMNS)].astype(dict(_COLUMNS))
+    about["verdict"] = _verdict(table, about, is_purged=is_purged)
+    return table, about
+
+
+def _verdict(table: pd.DataFrame, about: Mapping[str, Any], *, is_purged: bool) -> str:
+    change = about["change_pp"]
+    went = "fell" if change < 0 else "rose"
+    told = (
+        f"The settled share {went} by {abs(change):.2f} percentage points, from "
+        f"{_percent(about['settled_share_previous'])} of {about['n_previous']:,} to "
+        f"{_percent(about['settled_share'])} of {about['n']:,} backups"
+    )
+    if is_purged:
+        return f"{told}: no driver is named, since records of the earlier window may be purged"
+    if about["change_p_value"] >= _CHANCE:
+        return f"{told}: no more than chance, and no clear driver"
+    drivers = table[table["is_driver"]]
+    if drivers.empty:
+        return f"{told}: no clear driver, since no segment stands out from the others"
+    ranked = drivers.assign(part=drivers["total_pp"].abs()).sort_values(
+        "part", ascending=False, kind="stable"
+    )
+    named = "; ".join(_driver(row) for row in ranked.to_dict("records"))
+    return f"{told}: associated with {named}"
+
+
+def _driver(row: Mapping[Any, Any]) -> str:
+    is_rate = abs(row["rate_effect_pp"]) >= abs(row["mix_effect_pp"])
+    before, now = (
+        (row["settled_share_previous"], row["settled_share"])
+        if is_rate
+        else (row["weight_previous"], row["weight"])
+    )
+    what = "its share went" if is_rate else "its part of all backups went"
+    return (
+        f"{rules.word(str(row['dimension']))} {row['segment']}, {row['total_pp']:+.2f} percentage "
+        f"points ({what} from {_percent(before)} to {_percent(now)})"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def records_behind(
+    frame: nw.LazyFrame[Any], row: Mapping[str, Any], made: Mapping[str, Any]
+) -> nw.LazyFrame[Any]:
+    """Keep the backups of this window, not of the earlier one, that a segment counts."""
+    names = frame.collect_schema().names()
+    key = row["dimension"]
+    text = _text(frame, key).fill_null("(missing)")
+    kept = made["kept"][key]
+    mine = ~text.is_in(kept) if row["segment"] == effects.OTHER else text == row["segment"]
+    marked = _marked(frame.with_columns(_segment=_text(frame, key)), made)
+    return marked.filter(nw.col("_is_this"), nw.col("_why") == _COUNTED, mine).select(*names)

@@ -1,0 +1,314 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import koodrive_nb as kd
+from koodrive_nb.analysis import effects
+
+WINDOW = ("2025-12-08", "2025-12-15")
+
+
+def crowd(make, parts):
+    """Make backups: (day, system, how many, how many of them stuck), each of its own device."""
+    frames = []
+    base = make({"end_time": "2025-12-01T00:01Z"})
+    for number, (day, system, n, stuck) in enumerate(parts):
+        start = pd.Timestamp(f"2025-12-{day:02}T12:00Z")
+        part = base.loc[[0] * n].assign(create_time=start, end_time=start + pd.Timedelta("60s"))
+        part["device_id"] = [f"{number:09}{place:010}" for place in range(n)]
+        part["device_os"] = system
+        part["duration_s"] = 60.0
+        is_stuck = [place < stuck for place in range(n)]
+        part.loc[is_stuck, ["status_code", "end_time", "duration_s"]] = [0, pd.NaT, np.nan]
+        frames.append(part)
+    whole = pd.concat(frames, ignore_index=True).astype(base.dtypes)
+    ids = [f"{place:019}" for place in range(len(whole))]
+    return whole.assign(record_id=ids).astype(base.dtypes)
+
+
+def both(*counts):
+    days = [(2, "ios"), (2, "android"), (9, "ios"), (9, "android")]
+    return [(*each, *count) for each, count in zip(days, counts, strict=True)]
+
+
+def explain(records, **options):
+    return kd.analysis.explain_change(records, **({"window": WINDOW, "by": "os_family"} | options))
+
+
+def said(table):
+    return table.attrs["koodrive"]["verdict"]
+
+
+def test_the_segment_that_went_down_is_named_with_its_shares(make):
+    table = explain(
+        crowd(
+            make,
+            [
+                (2, "ios", 300, 3),
+                (2, "android", 900, 9),
+                (9, "ios", 300, 60),
+                (9, "android", 900, 9),
+            ],
+        )
+    ).set_index("segment")
+    assert list(table.index[table["is_driver"]]) == ["ios"]
+    row = table.loc["ios"]
+    assert (row["n_previous"], row["n"]) == (300, 300)
+    assert row["total_pp"] == pytest.approx(100 * 0.25 * (0.80 - 0.99))
+    assert row["mix_effect_pp"] == 0
+    assert said(table) == (
+        "The settled share fell by 4.75 percentage points, from 99.0 % of 1,200 to 94.2 % of 1,200 "
+        "backups: associated with os family ios, -4.75 percentage points (its share went from "
+        "99.0 % to 80.0 %)"
+    )
+    assert "cause" not in said(table)
+
+
+def test_a_shift_to_what_always_went_worse_is_told_as_such(make):
+    table = explain(
+        crowd(
+            make,
+            [
+                (2, "ios", 300, 60),
+                (2, "android", 2700, 27),
+                (9, "ios", 1500, 300),
+                (9, "android", 1500, 15),
+            ],
+        )
+    ).set_index("segment")
+    assert table["rate_effect_pp"].abs().max() < 1e-9
+    assert table.loc["ios", "is_driver"]
+    assert "its part of all backups went from 10.0 % to 50.0 %" in said(table)
+
+
+def test_what_befell_everybody_has_no_driver(make):
+    table = explain(
+        crowd(
+            make,
+            [
+                (2, "ios", 300, 3),
+                (2, "android", 2700, 27),
+                (9, "ios", 300, 30),
+                (9, "android", 2700, 270),
+            ],
+        )
+    )
+    assert not table["is_driver"].any()
+    assert said(table).endswith("no clear driver, since no segment stands out from the others")
+
+
+def test_what_chance_alone_does_has_no_driver(make):
+    table = explain(
+        crowd(
+            make,
+            [
+                (2, "ios", 300, 3),
+                (2, "android", 900, 9),
+                (9, "ios", 300, 5),
+                (9, "android", 900, 9),
+            ],
+        )
+    )
+    assert not table["is_driver"].any()
+    assert said(table).endswith("no more than chance, and no clear driver")
+
+
+def test_one_device_that_fails_all_the_time_is_no_driver(make):
+    records = crowd(
+        make,
+        both((300, 3), (900, 9), (300, 60), (900, 9)),
+    )
+    is_bad = records["status_code"].eq(0) & (
+        records["create_time"] > pd.Timestamp("2025-12-08T00Z")
+    )
+    records.loc[is_bad & (records["device_os"] == "ios"), "device_id"] = "7" * 19
+    table = explain(records)
+    assert not table["is_driver"].any()
+
+
+def test_small_segments_are_pooled_and_never_named(make):
+    parts = [
+        (2, "android", 900, 9),
+        (9, "android", 900, 9),
+        (2, "ios", 99, 0),
+        (9, "ios", 300, 150),
+    ]
+    parts += [(9, "windows", 30, 0)]
+    table = explain(crowd(make, parts)).set_index("segment")
+    assert set(table.index) == {"android", effects.OTHER}
+    assert (table.loc[effects.OTHER, "n_previous"], table.loc[effects.OTHER, "n"]) == (99, 330)
+    assert not table["is_driver"].any()
+
+
+def test_less_than_100_backups_tell_nothing(make):
+    table = explain(crowd(make, [(2, "ios", 99, 0), (9, "ios", 500, 250)]))
+    assert len(table) == 0
+    assert said(table).startswith(
+        "not enough data: 99 backups came to an end in the earlier window"
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 30),
+            st.sampled_from("abcde"),
+            *(st.tuples(st.integers(0, 150), st.floats(0, 1)) for _ in range(2)),
+        ),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_the_effects_add_up_exactly_to_the_change(drawn):
+    rows = [
+        (cluster, segment, n0, n1, round(n0 * share0), round(n1 * share1))
+        for cluster, segment, (n0, share0), (n1, share1) in drawn
+    ]
+    rows = [row for row in rows if row[2] + row[3]] + [(0, "a", 1, 1, 1, 0)]
+    cells = pd.DataFrame(
+        rows, columns=["cluster", "segment", "n_previous", "n", "hits_previous", "hits"]
+    )
+    change = cells["hits"].sum() / cells["n"].sum()
+    change -= cells["hits_previous"].sum() / cells["n_previous"].sum()
+    for part in (cells, effects.pooled(cells)):
+        table = effects.split(part)
+        assert table["total_pp"].sum() == pytest.approx(100 * change, abs=1e-9)
+        assert (table["rate_effect_pp"] + table["mix_effect_pp"]).tolist() == pytest.approx(
+            table["total_pp"].tolist(), abs=1e-12
+        )
+        assert table["z"].notna().all()
+        assert table["weight"].sum() == pytest.approx(1)
+
+
+def test_where_devices_are_independent_the_change_is_tested_as_two_proportions():
+    n0, n1, hits0, hits1 = 1500, 1300, 1470, 1248
+    rows = [
+        (place, "a", *each)
+        for place, each in enumerate(
+            [(1, 0, place < hits0, 0) for place in range(n0)]
+            + [(0, 1, 0, place < hits1) for place in range(n1)]
+        )
+    ]
+    cells = pd.DataFrame(
+        rows, columns=["cluster", "segment", "n_previous", "n", "hits_previous", "hits"]
+    ).astype({"hits_previous": int, "hits": int})
+    # A t test of zeros and ones with unequal variances is the test of two proportions.
+    zeros_and_ones = [
+        np.repeat([1.0, 0.0], [hits, n - hits]) for hits, n in ((hits1, n1), (hits0, n0))
+    ]
+    expected = stats.ttest_ind(*zeros_and_ones, equal_var=False)
+    z = effects.distance(cells)
+    assert z == pytest.approx(expected.statistic, rel=1e-3)
+    assert effects.probability([z])[0] == pytest.approx(2 * stats.norm.sf(abs(z)))
+
+
+def test_the_deviation_of_an_effect_is_the_one_that_drawing_devices_anew_gives():
+    draw = np.random.default_rng(5)
+    devices = 400
+    cells = pd.DataFrame(
+        {
+            "cluster": np.repeat(np.arange(devices), 2),
+            "segment": np.where(np.repeat(draw.random(devices), 2) < 0.3, "a", "b"),
+            "n_previous": draw.poisson(4, 2 * devices),
+            "n": draw.poisson(5, 2 * devices),
+        }
+    )
+    risk = np.repeat(draw.gamma(0.3, 0.2, devices).clip(0, 0.9), 2)
+    cells["hits_previous"] = draw.binomial(cells["n_previous"], 1 - risk)
+    cells["hits"] = draw.binomial(cells["n"], 1 - (2 * risk).clip(0, 0.95))
+
+    def excess(part):
+        table = effects.split(part).set_index("segment")
+        weight = table[["weight", "weight_previous"]].mean(axis=1)
+        return (table["total_pp"] - weight * table["total_pp"].sum())["a"]
+
+    again = []
+    for _ in range(300):
+        times = np.bincount(draw.integers(0, devices, devices), minlength=devices)
+        again.append(
+            excess(
+                cells.assign(
+                    **{
+                        name: cells[name] * np.repeat(times, 2)
+                        for name in ("n_previous", "n", "hits_previous", "hits")
+                    }
+                )
+            )
+        )
+    z = effects.split(cells).set_index("segment").loc["a", "z"]
+    assert excess(cells) / z == pytest.approx(np.std(again), rel=0.15)
+
+
+def test_what_is_too_young_is_in_neither_window_and_told(make):
+    records = crowd(make, [(2, "ios", 300, 3), (16, "ios", 300, 0)])
+    window = ("2025-12-10", "2025-12-17")
+    table = explain(
+        records, window=window, previous=("2025-12-01", "2025-12-08"), stuck_after="24h"
+    )
+    assert said(table).startswith("not enough data")
+    about = table.attrs["koodrive"]
+    assert (about["n_young"], about["n_open"], about["n_purged"]) == (300, 0, 0)
+    table = explain(records, window=window, previous=("2025-12-01", "2025-12-08"), stuck_after="6h")
+    assert table["n"].sum() == 300
+
+
+def test_what_was_purged_before_does_not_make_the_earlier_window_worse(make):
+    usual = crowd(make, [(2, "android", 900, 9), (9, "android", 900, 9)])
+    # Of these devices only what got stuck is left of the earlier window.
+    cut = crowd(make, [(2, "android", 60, 60), (9, "android", 60, 0)])
+    cut["user_id"] = "cut"
+    cut["device_id"] = [f"{place % 60:019}" for place in range(120)]
+    waiting = cut.tail(60).assign(status_code=2)
+    waiting["create_time"] -= pd.Timedelta("1h")
+    waiting["record_id"] = [f"w{place}" for place in range(60)]
+    records = pd.concat([usual, cut, waiting.astype(cut.dtypes)], ignore_index=True)
+    table = explain(records)
+    assert (table["n_previous"].sum(), table["n"].sum()) == (900, 900)
+    assert table.attrs["koodrive"]["n_purged"] == 180
+    assert "no more than chance" in said(table)
+
+
+@pytest.mark.parametrize("tz", ["Asia/Shanghai", "Europe/Berlin"])
+def test_windows_are_local_and_the_one_before_is_as_long_by_the_clock(records, tz):
+    table = kd.analysis.explain_change(records, window="2025-W44", tz=tz)
+    about = table.attrs["koodrive"]
+    edges = [
+        pd.Timestamp(about[name]).tz_convert(tz)
+        for name in ("previous_start", "previous_end", "since", "until")
+    ]
+    assert [f"{edge:%m-%d %H}" for edge in edges] == [
+        "10-20 00",
+        "10-27 00",
+        "10-27 00",
+        "11-03 00",
+    ]
+
+
+def test_as_many_records_are_behind_a_segment_as_it_counts(make):
+    parts = [(2, "android", 150, 9), (9, "android", 130, 9), (2, "ios", 50, 0), (9, "ios", 70, 15)]
+    records = crowd(make, parts)
+    table = explain(records, by=["device_os", "module"])
+    for position in range(len(table)):
+        behind = kd.analysis.rows(records, table, position)
+        assert len(behind) == table["n"].iloc[position] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"window": "2025-W99"}, "a week that there is not"),
+        ({"window": "2026-W10"}, "window= begins after the fetch"),
+        ({"previous": ("2025-12-01", "2025-12-10")}, "previous= must be over"),
+        ({"by": []}, "by= takes"),
+        ({"by": "segment"}, "by= takes"),
+        ({"by": "colour"}, "lacks the column"),
+    ],
+    ids=str,
+)
+def test_what_it_does_not_take_is_refused_with_what_it_does(records, options, says):
+    with pytest.raises(kd.InvalidParameterError, match=says):
+        explain(records, **options)
