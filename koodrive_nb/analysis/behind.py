@@ -12,6 +12,8 @@ from koodrive_nb.analysis import (
     activities,
     adherences,
     breakdowns,
+    changes,
+    concentrations,
     duration_tables,
     exposures,
     jobs,
@@ -20,6 +22,7 @@ from koodrive_nb.analysis import (
     quality,
     rules,
     states,
+    unusual_days,
 )
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
@@ -32,8 +35,11 @@ if TYPE_CHECKING:
 _TABLES: Mapping[str, Behind] = {
     "activity": activities.records_behind,
     "adherence": adherences.records_behind,
+    "anomalies": unusual_days.records_behind,
+    "concentration": concentrations.records_behind,
     "data_quality": quality.records_behind,
     "deletion_backlog": breakdowns.records_behind,
+    "explain_change": changes.records_behind,
     "durations": duration_tables.records_behind,
     "load": loads.records_behind,
     "protection_status": protection.records_behind,

@@ -18,6 +18,13 @@ TABLES = {
     "headline": [{"window": "2025-W50", "tz": "Asia/Shanghai"}],
     "load": [{"by": "module", "tz": "Europe/Berlin"}, {"kind": "running", "tz": "Asia/Shanghai"}],
     "deletion_backlog": [{"tz": "Asia/Shanghai"}],
+    "anomalies": [
+        {"by": "module", "tz": "Asia/Shanghai"},
+        {"metric": "stuck_share"},
+        {"metric": "duration_p50_s", "tz": "Europe/Berlin"},
+    ],
+    "explain_change": [{"window": "2025-W50", "tz": "Asia/Shanghai"}],
+    "concentration": [{"by": "os_family"}],
 }
 OF_DEVICES = {
     *("protection_status", "exposure", "exposure_history", "adherence", "data_quality"),

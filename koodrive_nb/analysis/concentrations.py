@@ -1,0 +1,168 @@
+"""Whether few devices or many hold the backups that did not complete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from koodrive_nb import settings
+from koodrive_nb.analysis import arguments, groups, retention, rules
+from koodrive_nb.analysis.states import classify
+from koodrive_nb.columns import STRING
+from koodrive_nb.streams import ATTRS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from koodrive_nb.analysis.arguments import StuckAfter
+
+    Numbers = np.ndarray[Any, np.dtype[np.float64]]
+
+_TOP = (1, 5, 10)
+_DEVICE = ("user_id", "device_id")
+_COLUMNS: Mapping[str, Any] = {
+    **dict.fromkeys(("n", "n_stuck", "n_devices", "n_devices_stuck"), "int64"),
+    **{f"top_{percent}_share": "float64" for percent in _TOP},
+    "top_5_share_if_even": "float64",
+    "message": STRING,
+}
+
+
+def concentration(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
+    records: Any,
+    *,
+    by: str | Sequence[str] | None = None,
+    since: object = "8 weeks",
+    until: object = None,
+    as_of: object = None,
+    tz: str | None = None,
+    stuck_after: StuckAfter = "auto",
+) -> pd.DataFrame:
+    """Tell how much of all that did not complete the worst few devices hold, one row per group.
+
+    Columns: the group's own; `n`, the backups of devices that came to an end; `n_stuck` of them,
+    stuck or abandoned; `n_devices` they are of, and `n_devices_stuck` with any; `top_1_share`,
+    `top_5_share` and `top_10_share`, from 0 to 1, of `n_stuck`, held by the worst 1, 5 and 10 % of
+    devices (missing where that is less than one device, or nothing is stuck); and
+    `top_5_share_if_even`, what those 5 % would hold if every backup were as likely to get stuck,
+    which is much where few are; in words, `message`. A part of a device counts by part.
+
+    `since` and `until` are those of `kd.analysis.activity`. Records that name no device are left
+    out.
+
+    Source: Lorenz curve.
+
+    Raises:
+        InvalidParameterError: A column is missing, or an argument is not what this takes.
+    """
+    keys = [] if by is None else arguments.keys(by, _COLUMNS)
+    zone = settings.display_zone(tz).key
+    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
+    frame = rules.lazy(rules.spelled(classified, keys), keys)
+    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
+    start, end = arguments.window(since, until, zone, context.as_of)
+    made: dict[str, Any] = {"table": "concentration", "by": keys, "tz": zone}
+    made |= {
+        "since": None if start is None else start.isoformat(),
+        "until": None if end is None else end.isoformat(),
+    }
+    made |= arguments.plain(as_of=as_of, stuck_after=stuck_after)
+    asked = [*dict.fromkeys((*_DEVICE, *keys))]
+    marked = _counted(frame, made).select(*asked, _hit=retention.is_failed().cast(nw.Int64))
+    cells = rules.collect(
+        rules.coded(marked, *asked).group_by(*asked).agg(_n=nw.len(), _hits=nw.col("_hit").sum())
+    )
+    code, table = groups.numbered(cells, keys)
+    found = pd.DataFrame([_held(cells[code == place]) for place in range(len(table))])
+    table = pd.concat([table, found], axis=1)
+    order = groups.in_order(table[keys], keys, table["n"])
+    table = table.loc[order].reset_index(drop=True)[[*keys, *_COLUMNS]].astype(dict(_COLUMNS))
+    about = {name: made[name] for name in ("by", "since", "until")}
+    table.attrs[ATTRS] = context.as_attrs(**about, made=made)
+    return table
+
+
+def _counted(
+    frame: nw.LazyFrame[Any], made: Mapping[str, Any], *more: nw.Expr
+) -> nw.LazyFrame[Any]:
+    created = nw.col("create_time")
+    edges = [
+        compare(nw.lit(pd.Timestamp(made[name]).to_pydatetime()))
+        for name, compare in (("since", created.__ge__), ("until", created.__lt__))
+        if made[name] is not None
+    ]
+    return frame.filter(
+        ~nw.col("device_id").is_null(),
+        created <= nw.col("as_of"),
+        retention.is_copy() | retention.is_failed(),
+        *edges,
+        *more,
+    )
+
+
+def _held(cells: pd.DataFrame) -> dict[str, Any]:
+    n, hits = (cells[name].to_numpy(dtype="float64") for name in ("_n", "_hits"))
+    stuck = float(hits.sum())
+    counts = {
+        "n": n.sum(),
+        "n_stuck": stuck,
+        "n_devices": len(n),
+        "n_devices_stuck": (hits > 0).sum(),
+    }
+    even = np.nan
+    values = np.sort(hits)[::-1]
+    shares = {percent: _top(values, np.ones(len(n)), percent) for percent in _TOP}
+    if stuck and len(n):
+        even = _top(*_even(n, stuck / n.sum()), 5)
+    row = counts | {f"top_{percent}_share": share for percent, share in shares.items()}
+    return row | {"top_5_share_if_even": even, "message": _words(row, even)}
+
+
+def _top(values: Numbers, devices: Numbers, percent: int) -> float:
+    """Give the share of all values that the first `percent` of devices hold, values falling."""
+    wanted = devices.sum() * percent / 100
+    if round(wanted, 9) < 1 or not (values * devices).sum():
+        return np.nan
+    places = np.concatenate([[0.0], devices.cumsum()])
+    held = np.concatenate([[0.0], (values * devices).cumsum()])
+    return float(np.interp(wanted, places, held) / held[-1])
+
+
+def _even(n: Numbers, share: float) -> tuple[Numbers, Numbers]:
+    """Give how many devices of so many backups would have each number of stuck ones, by chance."""
+    sizes, devices = np.unique(n, return_counts=True)
+    chance = (1 - share) ** sizes * devices
+    values, expected = [0.0], [float(chance.sum())]
+    odds = share / (1 - share) if share < 1 else np.inf
+    if share == 1:
+        return sizes[::-1], devices[::-1].astype("float64")
+    for hits in range(1, int(sizes.max()) + 1):
+        chance = chance * np.maximum(sizes - hits + 1, 0) / hits * odds
+        values.append(float(hits))
+        expected.append(float(chance.sum()))
+    return np.array(values[::-1]), np.array(expected[::-1])
+
+
+def _words(row: Mapping[str, Any], even: float) -> str:
+    devices, stuck = int(row["n_devices"]), int(row["n_stuck"])
+    if not stuck:
+        return f"none of {int(row['n']):,} backups on {devices:,} devices got stuck"
+    if np.isnan(row["top_5_share"]):
+        return (
+            f"{int(row['n_devices_stuck']):,} of {devices:,} devices hold all {stuck:,} backups "
+            "that did not complete"
+        )
+    return (
+        f"the worst 5 % of {devices:,} devices hold {100 * row['top_5_share']:.0f} % of {stuck:,} "
+        f"backups that did not complete ({100 * even:.0f} % if all were as likely to)"
+    )
+
+
+def records_behind(
+    frame: nw.LazyFrame[Any], row: Mapping[str, Any], made: Mapping[str, Any]
+) -> nw.LazyFrame[Any]:
+    """Keep the backups of devices that came to an end in a group."""
+    return _counted(frame, made, *groups.same(made["by"], row))
