@@ -9,7 +9,7 @@ import pandas as pd
 
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import span
-from koodrive_nb.charts import panels, theme
+from koodrive_nb.charts import panels, theme, unusual_marks
 from koodrive_nb.charts.events import draw as draw_events
 from koodrive_nb.charts.sketch import Sketch
 from koodrive_nb.charts.time_axis import TimeAxis
@@ -26,22 +26,27 @@ _UNITS = ("hour", "day", "week", "month")
 
 
 @theme.chart_of(analysis.activity, {"bin_start", "created", "is_settled"})
-def activity(table: pd.DataFrame, *, events: pd.DataFrame | None) -> go.Figure:
+def activity(
+    table: pd.DataFrame, *, events: pd.DataFrame | None, anomalies: pd.DataFrame | None
+) -> go.Figure:
     """Draw what was created per bin by its state by now, what ended, what was open, and the share.
 
     Takes records and the options of `kd.analysis.activity`, or its table. Groups are drawn one
     below the other, without what was open: the 12 largest. Only the newest bins are drawn where
     there are more than 756 in all. The subtitle tells of both. A bin that the window or "now" cuts
     is lighter, and shaded is what is so young that its share may still change. `events`, a pandas
-    frame with `start`, `end` (missing: an instant) and `label`, are marked.
+    frame with `start`, `end` (missing: an instant) and `label`, are marked. `anomalies`, a table of
+    `kd.analysis.anomalies` with the same `by` and `tz`, marks its unusual days.
 
     Raises:
         InvalidParameterError: It is neither, or an option is not what the analysis takes.
     """
-    return draw(table, events)
+    return draw(table, events, anomalies)
 
 
-def draw(table: pd.DataFrame, events: pd.DataFrame | None) -> go.Figure:
+def draw(
+    table: pd.DataFrame, events: pd.DataFrame | None, anomalies: pd.DataFrame | None = None
+) -> go.Figure:
     """Draw the table of an activity, or of a timeline in the form of a flow."""
     about = theme.facts(table)
     keys = list(about.get("by") or table.columns[: table.columns.get_loc("bin_start")])
@@ -59,6 +64,8 @@ def draw(table: pd.DataFrame, events: pd.DataFrame | None) -> go.Figure:
         plot_px = panels.draw_groups(figure, parts, axis, unit)
     else:
         plot_px = panels.draw_one(figure, parts[0][1], axis, unit)
+    days = [part for _, part in parts]
+    unusual = unusual_marks.draw(figure, anomalies, days, axis, about, keys)
     title = f"{unit} ({theme.zone_name(about)}{axis.note})"
     figure.lay_out(barmode="stack", xaxis={"title": {"text": title}})
     n = int(table["created"].sum())
@@ -68,7 +75,7 @@ def draw(table: pd.DataFrame, events: pd.DataFrame | None) -> go.Figure:
         else "",
         f"Only the newest {at_most:,} of {n_bins:,} bins are drawn." if n_bins > at_most else "",
     ]
-    shown = pd.concat([part for _, part in parts]) if parts else table
+    shown = pd.concat(days) if parts else table
     edges = () if shown.empty else (shown["bin_start"].min(), shown["bin_end"].max())
     marked = draw_events(figure, events, zone, edges, lambda times: axis.text(axis.local(times)))
     return theme.finish(
@@ -77,6 +84,7 @@ def draw(table: pd.DataFrame, events: pd.DataFrame | None) -> go.Figure:
         [
             _counted(about, n),
             *left_out,
+            unusual,
             *_marks(about, shown),
             theme.not_drawn(about),
             theme.shown(about.get("stuck_rule", ""), 400),

@@ -1,0 +1,125 @@
+"""Marks of unusual days on the panels of an activity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from koodrive_nb.charts import theme
+from koodrive_nb.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from koodrive_nb.charts.sketch import Sketch
+    from koodrive_nb.charts.time_axis import TimeAxis
+
+_COLOUR = "#8B1A5C"
+_LOOKS = {
+    "unusually_high": ("unusually high for its weekday", "triangle-up"),
+    "unusually_low": ("unusually low for its weekday", "triangle-down"),
+}
+_LOOKS_OF_STUCK = {"unusually_high": ("unusually many stuck for its weekday", "star-diamond")}
+_NEEDED = {"day_start", "value", "verdict", "message"}
+_MESSAGE_CHARACTERS = 200
+
+
+def draw(  # noqa: PLR0913 PLR0917 -- a figure in the making, and what it is made of
+    figure: Sketch,
+    anomalies: object,
+    parts: Sequence[pd.DataFrame],
+    axis: TimeAxis,
+    about: Mapping[str, Any],
+    keys: Sequence[str],
+) -> str:
+    """Mark the unusual days of a table of `kd.analysis.anomalies`; `parts` are the groups drawn.
+
+    Returns what the subtitle has to say of them. Each day is marked on what was created, or on the
+    share that completed, whichever the table judges.
+
+    Raises:
+        InvalidParameterError: It is no such table, or one of other days, zone or groups.
+    """
+    if anomalies is None:
+        return ""
+    table, metric = _read(anomalies, about, keys)
+    unusual = table[table["verdict"].isin(list(_LOOKS))]
+    panels = _panels(len(parts), metric, is_one=not keys)
+    seen: set[str] = set()
+    n = 0
+    for part, (x, y) in zip(parts, panels, strict=True):
+        mine = _of_group(unusual, part, keys)
+        joined = part.merge(mine, left_on="bin_start", right_on="day_start", suffixes=("", "_of"))
+        n += len(joined)
+        for verdict, (name, symbol) in (_LOOKS if metric == "created" else _LOOKS_OF_STUCK).items():
+            days = joined[joined["verdict"] == verdict]
+            if days.empty:
+                continue
+            begin, end = (axis.local(days[edge]) for edge in ("bin_start", "bin_end"))
+            height = days["created"] if metric == "created" else 100 * days["settled_share"]
+            figure.add_scatter(
+                mode="markers",
+                x=axis.text(begin + (end - begin) / 2),
+                y=[round(float(value), 3) for value in height],
+                xaxis=x,
+                yaxis=y,
+                name=name,
+                legendgroup=name,
+                showlegend=name not in seen,
+                marker={"color": _COLOUR, "symbol": symbol, "size": 11}
+                | {"line": {"color": "#FFFFFF", "width": 1}},
+                cliponaxis=False,
+                customdata=[theme.shown(text, _MESSAGE_CHARACTERS) for text in days["message"]],
+                hovertemplate="%{customdata}<extra></extra>",
+            )
+            seen.add(name)
+    judged = int((table["verdict"] != "not_judged").sum())
+    what = "number of backups created" if metric == "created" else "share that did not complete"
+    return (
+        f"Marked: {theme.counted(n, 'day')} on which the {what} is unusual for the weekday, of "
+        f"{judged:,} judged; {len(table) - judged:,} are not judged."
+    )
+
+
+def _read(
+    anomalies: object, about: Mapping[str, Any], keys: Sequence[str]
+) -> tuple[pd.DataFrame, str]:
+    if not isinstance(anomalies, pd.DataFrame) or not set(anomalies.columns) >= _NEEDED:
+        raise InvalidParameterError("anomalies= takes the table that kd.analysis.anomalies() gave.")
+    of = theme.facts(anomalies)
+    metric = str(of.get("metric"))
+    if metric not in {"created", "stuck_share"}:
+        raise InvalidParameterError(
+            "anomalies= takes a table of kd.analysis.anomalies() that still says its metric, which "
+            "is created or stuck_share: no other is drawn here."
+        )
+    if about.get("bin") != "day":
+        raise InvalidParameterError("anomalies= marks days: pass bin='day' too.")
+    if list(of.get("by", [])) != list(keys) or of.get("tz") != about.get("tz"):
+        raise InvalidParameterError(
+            f"anomalies= must be made with the by= and tz= of the activity, by={list(keys)!r} and "
+            f"tz={about.get('tz')!r}."
+        )
+    return anomalies, metric
+
+
+def _panels(n: int, metric: str, *, is_one: bool) -> list[tuple[str, str]]:
+    """Give the axes of the panel that shows a metric, for each group."""
+    is_count = metric == "created"
+    if is_one:
+        return [("x", "y" if is_count else "y3")] * n
+    numbers = [2 * place + (1 if is_count else 2) for place in range(n)]
+    x = "x" if is_count else "x2"
+    return [(x, "y" if number == 1 else f"y{number}") for number in numbers]
+
+
+def _of_group(table: pd.DataFrame, part: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    if part.empty:
+        return table.head(0)
+    is_mine = pd.Series(data=True, index=table.index)
+    for key in keys:
+        value = part[key].iloc[0]
+        same = table[key].isna() if pd.isna(value) else table[key] == value
+        is_mine &= same.fillna(value=False).astype(bool)
+    return table.loc[is_mine, ["day_start", "verdict", "message"]]

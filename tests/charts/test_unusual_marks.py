@@ -1,0 +1,108 @@
+import pandas as pd
+import pytest
+
+import koodrive_nb as kd
+
+TZ = "Asia/Shanghai"
+NAMES = {"unusually high for its weekday", "unusually low for its weekday"}
+
+
+def subtitle(figure):
+    return figure.layout.title.subtitle.text.replace("<br>", " ").replace("\u00a0", " ")
+
+
+@pytest.fixture(scope="module")
+def fleet():
+    records = kd.analysis.classify(kd.sandbox.frames("small", 1).records)
+    day = [pd.Timestamp(text, tz=TZ) for text in ("2025-12-09", "2025-12-10")]
+    created = records["create_time"]
+    return records[~((created >= day[0]) & (created < day[1]))].reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def table(fleet):
+    return kd.analysis.anomalies(fleet, tz=TZ)
+
+
+def marks(figure):
+    return [trace for trace in figure.data if str(trace.name).startswith("unusually")]
+
+
+def test_a_day_on_which_nothing_arrived_is_marked_where_it_is_missing(fleet, table):
+    (mark,) = marks(kd.charts.activity(fleet, tz=TZ, anomalies=table))
+    assert (list(mark.x), list(mark.y)) == (["2025-12-09T12:00"], [0])
+    assert mark.name == "unusually low for its weekday"
+    assert mark.marker.symbol == "triangle-down"
+    assert mark.customdata[0].startswith("Tue 9 Dec: 0 backups created, usually at least ")
+
+
+def test_without_the_table_nothing_is_marked_and_with_it_the_subtitle_counts(fleet, table):
+    plain = kd.charts.activity(fleet, tz=TZ)
+    assert not marks(plain)
+    assert "Marked" not in subtitle(plain)
+    figure = kd.charts.activity(fleet, tz=TZ, anomalies=table)
+    judged = (table["verdict"] != "not_judged").sum()
+    assert (
+        "Marked: 1 day on which the number of backups created is unusual for the weekday, of "
+        f"{judged} judged; {len(table) - judged} are not judged."
+    ) in subtitle(figure)
+
+
+def test_high_and_low_differ_by_their_symbol(fleet, table):
+    bent = table.assign(verdict=["unusually_high", "unusually_low"] * 29 + ["not_judged"])
+    bent.attrs = table.attrs
+    found = marks(kd.charts.activity(fleet, tz=TZ, anomalies=bent))
+    assert {trace.name for trace in found} == NAMES
+    assert len({trace.marker.symbol for trace in found}) == 2
+
+
+def test_groups_are_marked_in_their_own_panels_with_one_legend(fleet):
+    table = kd.analysis.anomalies(fleet, by="module", tz=TZ)
+    table["verdict"] = ["unusually_low"] + ["usual"] * (len(table) - 1)
+    first = table["module"].iloc[0]
+    figure = kd.charts.activity(fleet, by="module", tz=TZ, anomalies=table)
+    (mark,) = marks(figure)
+    assert first == "folder"
+    assert (mark.xaxis, mark.yaxis) == ("x", "y")
+    table["verdict"] = "unusually_low"
+    assert (
+        sum(
+            trace.showlegend
+            for trace in marks(kd.charts.activity(fleet, by="module", tz=TZ, anomalies=table))
+        )
+        == 1
+    )
+
+
+def test_stuck_shares_are_marked_on_the_settled_share(fleet):
+    table = kd.analysis.anomalies(fleet, "stuck_share", tz=TZ)
+    table["verdict"] = ["usual"] * 45 + ["unusually_high"] + ["usual"] * (len(table) - 46)
+    (mark,) = marks(kd.charts.activity(fleet, tz=TZ, anomalies=table))
+    assert mark.yaxis == "y3"
+    shares = kd.analysis.activity(fleet, tz=TZ)["settled_share"]
+    assert mark.y[0] == pytest.approx(100 * shares.iloc[45], abs=1e-3)
+
+
+def test_names_in_messages_are_text(fleet, table):
+    bent = table.assign(message="<img src=x>$y$")
+    bent.attrs = table.attrs
+    text = kd.charts.activity(fleet, tz=TZ, anomalies=bent).to_json()
+    assert "<img" not in text
+    assert "$" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "says"),
+    [
+        (lambda table: [1], {}, "kd.analysis.anomalies"),
+        (lambda table: table.drop(columns="verdict"), {}, "kd.analysis.anomalies"),
+        (lambda table: pd.DataFrame(table.to_dict("list")), {}, "still says its metric"),
+        (lambda table: table, {"bin": "week"}, "bin='day'"),
+        (lambda table: table, {"by": "module"}, "with the by="),
+        (lambda table: table, {"tz": "UTC"}, "tz='UTC'"),
+    ],
+    ids=["list", "columns", "attrs", "weeks", "groups", "zone"],
+)
+def test_a_table_that_does_not_fit_is_refused_with_what_does(fleet, table, change, options, says):
+    with pytest.raises(kd.InvalidParameterError, match=says):
+        kd.charts.activity(fleet, anomalies=change(table), **({"tz": TZ} | options))
