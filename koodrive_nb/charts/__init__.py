@@ -7,6 +7,7 @@ whatever the number of records.
 from koodrive_nb.charts.activities import activity
 from koodrive_nb.charts.adherences import adherence
 from koodrive_nb.charts.backlogs import deletion_backlog
+from koodrive_nb.charts.drivers import explain_change
 from koodrive_nb.charts.duration_figures import durations
 from koodrive_nb.charts.exposures import exposure
 from koodrive_nb.charts.history import exposure_history
@@ -19,6 +20,7 @@ __all__ = [
     "adherence",
     "deletion_backlog",
     "durations",
+    "explain_change",
     "exposure",
     "exposure_history",
     "load",
