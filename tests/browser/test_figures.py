@@ -53,6 +53,22 @@ def _activity_of_groups(records, devices, *, events=None, by="module"):
     return kd.charts.activity(records, by=by, tz=TZ, events=events)
 
 
+def _activity_marked(by):
+    def draw(records, devices, *, events=None, by=by):
+        unusual = kd.analysis.anomalies(records, by=by, tz=TZ)
+        # Nothing was planted into what is created: some days are marked all the same.
+        unusual.loc[unusual.index % 9 == 4, "verdict"] = "unusually_low"
+        unusual.loc[unusual.index % 9 == 7, "verdict"] = "unusually_high"
+        return kd.charts.activity(records, by=by, tz=TZ, events=events, anomalies=unusual)
+
+    return draw
+
+
+def _drivers(records, devices, *, events=None, by=None):
+    windows = {"window": ("2025-12-06", "2025-12-14"), "previous": ("2025-11-29", "2025-12-05")}
+    return kd.charts.explain_change(records, tz=TZ, **windows)
+
+
 def _durations(kind):
     def draw(records, devices, *, events=None, by="module"):
         return kd.charts.durations(records, by=by, kind=kind, tz=TZ)
@@ -96,6 +112,9 @@ FIGURES = {
     "flow": _timeline("flow"),
     "activity": _activity,
     "activity_of_groups": _activity_of_groups,
+    "activity_marked": _activity_marked(None),
+    "activity_of_groups_marked": _activity_marked("module"),
+    "drivers": _drivers,
     "percentiles": _durations("percentiles"),
     "completion": _durations("curve"),
     "exposure": _exposure("buckets"),
@@ -107,8 +126,11 @@ FIGURES = {
     "running": _load("running"),
     "backlog": _backlog,
 }
-NAMES_NOWHERE = {"flow", "activity", "history", "adherence"}
-EVENTS_SOMEWHERE = {"lanes", "flow", "activity", "activity_of_groups", "history", "adherence"}
+NAMES_NOWHERE = {"flow", "activity", "activity_marked", "drivers", "history", "adherence"}
+EVENTS_SOMEWHERE = {
+    *("lanes", "flow", "activity", "activity_of_groups", "history", "adherence"),
+    *("activity_marked", "activity_of_groups_marked"),
+}
 each_figure = pytest.mark.parametrize("name", FIGURES)
 
 
