@@ -51,7 +51,8 @@ def explain_change(table: pd.DataFrame) -> go.Figure:
     _draw_joints(figure, rows)
     figure.lay_out(
         xaxis={"title": {"text": "percentage points of the settled share"}, "zeroline": True}
-        | {"zerolinecolor": theme.QUIET, "automargin": True, "range": _span(rows)},
+        | {"zerolinecolor": theme.QUIET, "automargin": True, "range": _span(rows)}
+        | {"visible": bool(rows)},
         yaxis={
             "tickmode": "array",
             "tickvals": list(range(len(rows))),

@@ -67,7 +67,7 @@ def draw(  # noqa: PLR0913 PLR0917 -- a figure in the making, and what it is mad
                 name=name,
                 legendgroup=name,
                 showlegend=name not in seen,
-                marker={"color": _COLOUR, "symbol": symbol, "size": 11}
+                marker={"color": _COLOUR, "symbol": symbol, "size": 8 if keys else 11}
                 | {"line": {"color": "#FFFFFF", "width": 1}},
                 cliponaxis=False,
                 customdata=[theme.shown(text, _MESSAGE_CHARACTERS) for text in days["message"]],

@@ -208,16 +208,17 @@ def test_where_devices_are_independent_the_change_is_tested_as_two_proportions()
 
 def test_the_deviation_of_an_effect_is_the_one_that_drawing_devices_anew_gives():
     draw = np.random.default_rng(5)
-    devices = 400
+    devices, times = 400, 8
+    size = devices * times
     cells = pd.DataFrame(
         {
-            "cluster": np.repeat(np.arange(devices), 2),
-            "segment": np.where(np.repeat(draw.random(devices), 2) < 0.3, "a", "b"),
-            "n_previous": draw.poisson(4, 2 * devices),
-            "n": draw.poisson(5, 2 * devices),
+            "cluster": np.repeat(np.arange(devices), times),
+            "segment": np.where(np.repeat(draw.random(devices), times) < 0.3, "a", "b"),
+            "n_previous": draw.poisson(2, size),
+            "n": draw.poisson(3, size),
         }
     )
-    risk = np.repeat(draw.gamma(0.3, 0.2, devices).clip(0, 0.9), 2)
+    risk = np.repeat(draw.gamma(0.3, 0.2, devices).clip(0, 0.9), times)
     cells["hits_previous"] = draw.binomial(cells["n_previous"], 1 - risk)
     cells["hits"] = draw.binomial(cells["n"], 1 - (2 * risk).clip(0, 0.95))
 
@@ -228,12 +229,12 @@ def test_the_deviation_of_an_effect_is_the_one_that_drawing_devices_anew_gives()
 
     again = []
     for _ in range(300):
-        times = np.bincount(draw.integers(0, devices, devices), minlength=devices)
+        drawn = np.bincount(draw.integers(0, devices, devices), minlength=devices)
         again.append(
             excess(
                 cells.assign(
                     **{
-                        name: cells[name] * np.repeat(times, 2)
+                        name: cells[name] * np.repeat(drawn, times)
                         for name in ("n_previous", "n", "hits_previous", "hits")
                     }
                 )

@@ -201,18 +201,23 @@ def test_where_earlier_records_may_be_purged_a_fall_is_seen_and_a_rise_is_not(ma
     assert (row["verdict"], row["reason"]) == ("not_judged", day_judgements.ONLY_A_FALL)
 
 
-def test_what_was_purged_does_not_raise_the_share_of_what_is_stuck(make):
-    # All that completed before December is gone, and every tenth that did not is still there.
-    records = daily(make, [50] * 70)
-    is_stuck = records["device_id"].str[-1] == "0"
-    lanes = pd.Series(range(len(records))) % 50 % 2 == 0
-    old = records["create_time"] < pd.Timestamp("2025-11-20T00:00Z")
+def test_what_was_purged_does_not_make_stuck_days_look_usual(make):
+    records = daily(make, [100] * 75)
+    device = records["device_id"].astype(int)
+    created = records["create_time"]
+    # Of seventy devices five get stuck each day; on the ninth of December twenty more do.
+    is_stuck = device // 5 == created.dt.day_of_year % 14
+    is_stuck |= (created.dt.strftime("%m-%d") == "12-09") & (device >= 80)
     records.loc[is_stuck, ["status_code", "end_time"]] = [0, pd.NaT]
-    records = records[~(old & ~is_stuck & lanes)].reset_index(drop=True)
-    first = records.groupby("device_id")["create_time"].transform("min")
-    records.loc[(records["create_time"] == first) & ~is_stuck, "status_code"] = 2
-    table = judged(records, "stuck_share", since=None)
-    assert (table["verdict"] == "unusually_high").sum() == 0
+    # Before the twentieth of November only what got stuck is left of them.
+    begun, later = (pd.Timestamp(f"2025-11-{day}T00:00Z") for day in (20, 23))
+    is_cut = device < 70
+    records.loc[is_cut & ~is_stuck & (created < later), "status_code"] = 2
+    records = records[~(is_cut & ~is_stuck & (created < begun))].reset_index(drop=True)
+    row = on(judged(records, "stuck_share"), "2025-12-09")
+    assert row["value"] == 0.25
+    assert row["usual"] <= 0.05
+    assert row["verdict"] == "unusually_high"
 
 
 @pytest.mark.parametrize(
