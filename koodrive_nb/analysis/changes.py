@@ -10,7 +10,7 @@ import pandas as pd
 
 from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, bins, effects, retention, rules
-from koodrive_nb.analysis.states import classify
+from koodrive_nb.analysis.states import prepared
 from koodrive_nb.analysis.windows import Window
 from koodrive_nb.analysis.zones import check_session, epoch_ms
 from koodrive_nb.columns import STRING
@@ -85,10 +85,8 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
     before = this.before(zone) if previous is None else Window.read(previous, "previous", zone)
     if before.end > this.start:
         raise InvalidParameterError("previous= must be over when window= begins.")
-    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
-    frame = rules.lazy(rules.spelled(classified, keys), (*_NEEDED, *keys))
-    check_session(frame)
-    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
+    check_session(records)
+    frame, context = prepared(records, (*_NEEDED, *keys), zone, as_of, stuck_after)
     if context.as_of is not None and this.start >= context.as_of:
         raise InvalidParameterError(
             f"window= begins after the fetch ({context.as_of:%Y-%m-%d %H:%M} UTC): choose an "

@@ -10,7 +10,7 @@ import pandas as pd
 
 from koodrive_nb import settings
 from koodrive_nb.analysis import arguments, groups, retention, rules
-from koodrive_nb.analysis.states import classify
+from koodrive_nb.analysis.states import prepared
 from koodrive_nb.columns import STRING
 from koodrive_nb.streams import ATTRS
 
@@ -60,9 +60,7 @@ def concentration(  # noqa: PLR0913 -- each is a question of its own, and keywor
     """
     keys = [] if by is None else arguments.keys(by, _COLUMNS)
     zone = settings.display_zone(tz).key
-    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
-    frame = rules.lazy(rules.spelled(classified, keys), keys)
-    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone)
+    frame, context = prepared(records, keys, zone, as_of, stuck_after)
     start, end = arguments.window(since, until, zone, context.as_of)
     made: dict[str, Any] = {"table": "concentration", "by": keys, "tz": zone}
     made |= {

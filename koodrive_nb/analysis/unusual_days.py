@@ -21,7 +21,7 @@ from koodrive_nb.analysis import (
     retention,
     rules,
 )
-from koodrive_nb.analysis.states import classify
+from koodrive_nb.analysis.states import prepared
 from koodrive_nb.analysis.zones import check_session
 from koodrive_nb.columns import STRING, TIME
 from koodrive_nb.errors import InvalidParameterError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from koodrive_nb.analysis.arguments import StuckAfter
+    from koodrive_nb.analysis.contexts import Context
 
 _DEFAULT_SINCE = "8 weeks"
 _AT_MOST = pd.Timedelta("1826D")
@@ -92,10 +93,8 @@ def anomalies(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     """
     keys = _keys(metric, by)
     zone = settings.display_zone(tz)
-    classified = classify(records, as_of=as_of, stuck_after=stuck_after)
-    frame = rules.lazy(rules.spelled(classified, keys), (*day_series.NEEDED, *keys))
-    check_session(frame)
-    context = rules.stamp_context(frame, getattr(records, "attrs", {}), zone.key)
+    check_session(records)
+    frame, context = prepared(records, (*day_series.NEEDED, *keys), zone.key, as_of, stuck_after)
     window = arguments.window(since, until, zone.key, context.as_of)
     found, lead = _days(context, window)
     made: dict[str, Any] = {"table": "anomalies", "metric": metric, "by": keys, "tz": zone.key}
@@ -160,7 +159,7 @@ def _keys(metric: object, by: str | Sequence[str] | None) -> list[str]:
 
 
 def _days(
-    context: rules.Context, window: tuple[pd.Timestamp | None, pd.Timestamp | None]
+    context: Context, window: tuple[pd.Timestamp | None, pd.Timestamp | None]
 ) -> tuple[bins.Bins | None, int]:
     """Cut the window into whole local days, and say how many come before it, to compare with."""
     if context.as_of is None:
