@@ -178,18 +178,16 @@ def _percentiles(frame: nw.LazyFrame[Any], keys: Sequence[str]) -> pd.DataFrame:
 
 
 def _with_observed(frame: nw.LazyFrame[Any], made: Mapping[str, Any]) -> nw.LazyFrame[Any]:
-    """Add how long each record was seen, in milliseconds, and whether it completed then."""
+    """Add when each record began, ended and was seen last, in milliseconds, and if it completed."""
     is_done = (nw.col("state") == "completed") | _was_completed()
     is_open = nw.col("state").is_in(["in_progress", "stuck", "to_be_deleted"])
     until = {"_begin": "create_time", "_end": "end_time", "_now": "as_of"}
-    frame = frame.with_columns(
+    return frame.with_columns(
         _counted=_inside(made),
         _done=is_done,
         _usable=nw.when(is_done).then(_usable()).otherwise(is_open),
         **{name: epoch_ms(frame, column) for name, column in until.items()},
     )
-    end = nw.when(nw.col("_done")).then(nw.col("_end")).otherwise(nw.col("_now"))
-    return frame.with_columns(_ms=end - nw.col("_begin"))
 
 
 def records_behind(

@@ -23,8 +23,8 @@ _LEAST_MS = 100
 _DECADES_MS = tuple(10**power for power in range(3, 14))
 
 
-def on_grid(ms: nw.Expr, *, up: nw.Expr) -> nw.Expr:
-    """Round whole milliseconds to two digits, up where told so, otherwise down; 0.1 s is least.
+def on_grid(ms: nw.Expr, *, up: bool) -> nw.Expr:
+    """Round whole milliseconds to two digits, up or down; 0.1 s is least.
 
     In whole numbers, so that every engine rounds alike.
     """
@@ -32,16 +32,10 @@ def on_grid(ms: nw.Expr, *, up: nw.Expr) -> nw.Expr:
     for decade in _DECADES_MS[1:]:
         chain = chain.when(ms < decade).then(nw.lit(decade // 100))
     unit = chain.otherwise(nw.lit(_DECADES_MS[-1] // 10)).cast(nw.Int64)
-    rounded = nw.when(up).then((ms + unit - 1) // unit * unit).otherwise(ms // unit * unit)
+    rounded = ((ms + unit - 1) if up else ms) // unit * unit
     # Whoever was seen for less than the least time tells nothing about it.
-    return (
-        nw.when(rounded >= _LEAST_MS)
-        .then(rounded)
-        .when(up)
-        .then(nw.lit(_LEAST_MS))
-        .otherwise(nw.lit(0))
-        .cast(nw.Int64)
-    )
+    least = nw.lit(_LEAST_MS if up else 0)
+    return nw.when(rounded >= _LEAST_MS).then(rounded).otherwise(least).cast(nw.Int64)
 
 
 def curves(
@@ -49,15 +43,18 @@ def curves(
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Estimate the curve of each group, and tell where each ends and passes the half.
 
-    `seen` tells of each record for how long it was seen, `_ms`, whether it completed then, `_done`,
-    and whether it is `_usable`.
+    `seen` tells of each record when it began, ended and was seen last (`_begin`, `_end`, `_now`, in
+    milliseconds), whether it completed, `_done`, and whether it is `_usable`.
 
     Raises:
         InvalidParameterError: There are too many groups.
     """
-    ms = nw.when(nw.col("_usable")).then(nw.col("_ms")).otherwise(nw.lit(0)).cast(nw.Int64)
-    slim = seen.select(*keys, "_usable", "_done", _ms=ms)
-    slim = slim.with_columns(_at=on_grid(nw.col("_ms"), up=nw.col("_done")))
+    begin, is_usable = nw.col("_begin"), nw.col("_usable")
+    # Rounded apart: DuckDB takes seconds to plan what is rounded after it depends on the state.
+    ended = on_grid(nw.col("_end") - begin, up=True)
+    still = on_grid(nw.col("_now") - begin, up=False)
+    at = nw.when(is_usable & nw.col("_done")).then(ended).when(is_usable).then(still)
+    slim = seen.select(*keys, "_usable", "_done", _at=at.otherwise(nw.lit(0)).cast(nw.Int64))
     counts = rules.collect(slim.group_by(*keys, "_usable", "_done", "_at").agg(_n=nw.len()))
     code, group = groups.numbered(counts, keys)
     if len(group) > _MAX_CURVES:

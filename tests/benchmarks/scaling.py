@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from measuring import machine
+from measuring import kib, machine
 
 import koodrive_nb as kd
 
@@ -96,8 +95,8 @@ def side(kind, name, folder, result):
         table = getattr(kd.analysis, name)(records, **given, **zone)
     taken = time.perf_counter() - started
     table.to_pickle(result)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    print(json.dumps([taken, peak]))
+    # Not ru_maxrss, which begins with what the process that started this one had.
+    print(json.dumps([taken, kib("VmHWM") * 1.024 / 1000]))
 
 
 def alike(table, name):
