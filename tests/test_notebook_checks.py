@@ -211,6 +211,19 @@ def test_refreshing_leaves_out_no_cell_whatever_its_tags(tmp_path):
     assert "cell 1" in notebook_checks.refresh(path, store=False)
 
 
+def test_what_a_program_says_past_python_is_no_output(unexecuted, monkeypatch):
+    # A kernel that a test starts would not listen to it anyway.
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    notebook = nbformat.read(unexecuted, as_version=4)
+    notebook.cells[
+        0
+    ].source = "import os, time\nos.write(2, b'noise\\n'); time.sleep(0.5)\nprint('shown')"
+    nbformat.write(notebook, unexecuted)
+    notebook_checks.refresh(unexecuted)
+    (output,) = nbformat.read(unexecuted, as_version=4).cells[0].outputs
+    assert (output.name, output.text) == ("stdout", "shown\n")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -51,8 +51,12 @@ def executor(notebook: NotebookNode, path: Path, cell_timeout_s: int) -> Noteboo
         # A cell that is left out would keep its outputs, whatever they say.
         skip_cells_with_tag="",
         store_widget_state=False,
-        # A kernel warns that others on this machine could listen to it.
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        extra_arguments=[
+            # A kernel warns that others on this machine could listen to it.
+            "--IPKernelApp.log_level=ERROR",
+            # What a program that a cell starts says past Python, as Java does, is of the machine.
+            "--IPKernelApp.capture_fd_output=False",
+        ],
         resources={"metadata": {"path": str(path.parent.resolve())}},
     )
 
