@@ -243,6 +243,22 @@ def test_a_failing_cell_is_named_and_the_file_left_as_it_was(notebook):
     assert notebook.read_text() == before
 
 
+@pytest.mark.parametrize("options", [(), ("--check",)])
+def test_a_notebook_that_needs_java_is_refused_where_there_is_none(notebook, monkeypatch, options):
+    cell = nbformat.v4.new_code_cell("1 + 1", metadata={"tags": ["needs-java"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), notebook)
+    before = notebook.read_text()
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(notebook.parent))
+    result = run("notebooks", "refresh", *options, str(notebook))
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: {notebook} is left as it was: cell 1 needs Java, and there is none: install "
+        "Java 17 and put it on the PATH, or set JAVA_HOME to it.\n"
+    )
+    assert notebook.read_text() == before
+
+
 def test_a_folder_without_notebooks_is_an_error(tmp_path):
     result = run("notebooks", "check", str(tmp_path))
     assert result.exit_code == 1

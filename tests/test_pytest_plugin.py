@@ -221,6 +221,34 @@ def test_a_dead_kernel_is_noticed_at_once(pytester):
     assert time.monotonic() - start < notebook_checks.CELL_TIMEOUT_S / 2
 
 
+@pytest.mark.parametrize(
+    ("variables", "outcomes"),
+    [
+        ({}, {"passed": 3, "skipped": 1}),
+        ({"CI": "true"}, {"passed": 3, "errors": 1}),
+        ({"JAVA_HOME": "java"}, {"passed": 4}),
+    ],
+    ids=["skipped", "failed-in-ci", "executed-where-java-is"],
+)
+def test_just_the_cell_that_needs_java_is_left_out_where_there_is_none(
+    pytester, monkeypatch, variables, outcomes
+):
+    for name in ("CI", "JAVA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"PATH": str(pytester.path)} | variables).items():
+        monkeypatch.setenv(name, value)
+    notebook = light("a = 1", "b = 2", "a")
+    notebook.cells[1].metadata["tags"] = ["needs-java"]
+    notebook.cells[2].outputs = [
+        V4.new_output("execute_result", {"text/plain": "1"}, execution_count=3)
+    ]
+    write(pytester.path / "spark.ipynb", notebook)
+    outcome = pytester.runpytest_inprocess("--koodrive-nb", "-rs")
+    outcome.assert_outcomes(**outcomes)
+    said = "This cell needs Java, and there is none: install Java 17" in outcome.stdout.str()
+    assert said == (outcomes["passed"] == 3)
+
+
 def test_it_is_off_until_asked_for(pytester):
     write(pytester.path / "failing.ipynb", light("1 / 0"))
     pytester.makepyfile("def test_nothing_more_is_collected(): pass")

@@ -9,7 +9,9 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+from koodrive_nb.errors import ConfigurationError
 from koodrive_nb.notebook_checks.comparison import settled
+from koodrive_nb.notebook_checks.java import lacks_java
 from koodrive_nb.notebook_checks.reading import OURS, UNREADABLE, WIDGET_VIEW, named_cells, read
 
 if TYPE_CHECKING:
@@ -26,7 +28,13 @@ DRAWING = {
 }
 """The variables by which figures are drawn in one way, and nothing but results is shown."""
 
-FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError, *UNREADABLE)
+FAILURES = (
+    CellExecutionError,
+    CellTimeoutError,
+    ConfigurationError,
+    DeadKernelError,
+    *UNREADABLE,
+)
 """What executing a stored file may come to."""
 
 
@@ -68,10 +76,18 @@ def refresh(path: Path, *, store: bool = True) -> list[str]:
     reaches the sandbox, and a cell may take 60 seconds.
 
     Raises:
-        One of FAILURES: It is no notebook, or a cell failed; the file is left as it was.
+        One of FAILURES: It is no notebook, a cell failed, or one needs Java and there is none; the
+            file is left as it was.
     """
     stored = path.read_text(encoding="utf-8")
     notebook = read(stored)
+    for name, _, cell in named_cells(notebook):
+        if lacks_java(cell):
+            # Left out, it would lose its outputs, or keep some that nothing has made again.
+            raise ConfigurationError(
+                f"{name} needs Java, and there is none: install Java 17 and put it on the PATH, "
+                "or set JAVA_HOME to it."
+            )
     executor(notebook, path, CELL_TIMEOUT_S).execute(env=sandboxed())
     _tidy(notebook)
     text = nbformat.writes(notebook, version=4) + "\n"

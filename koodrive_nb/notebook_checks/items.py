@@ -5,6 +5,7 @@ Everything here leans on nbval 0.11 and on nothing but its classes; what is chec
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 import warnings
@@ -24,6 +25,7 @@ from nbval.plugin import (
 from koodrive_nb.notebook_checks.comparison import differences
 from koodrive_nb.notebook_checks.execution import CELL_TIMEOUT_S, sandboxed
 from koodrive_nb.notebook_checks.guards import problems
+from koodrive_nb.notebook_checks.java import lacks_java
 from koodrive_nb.notebook_checks.reading import UNREADABLE, is_live, is_run, named_cells, read
 from koodrive_nb.text import one_line
 
@@ -159,9 +161,17 @@ class NotebookCell(IPyNbCell):  # type: ignore[misc]  # as above
         self.colors = nocolors
 
     def setup(self) -> None:
-        """Start the kernel, or skip the cell where an earlier one has ended it."""
+        """Start the kernel, or skip the cell where one has ended it or the cell lacks Java.
+
+        In CI, where nobody reads what is skipped, a cell that lacks Java fails.
+        """
         if self.parent.ended_by:
             pytest.skip(f"not run: {self.parent.ended_by} left no kernel to go on with")
+        if lacks_java(self.cell):
+            reason = "This cell needs Java, and there is none: install Java 17, or set JAVA_HOME"
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason, pytrace=False)
+            pytest.skip(reason)
         self.parent.start()
 
     def runtest(self) -> None:
