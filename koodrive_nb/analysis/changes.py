@@ -276,7 +276,8 @@ def records_behind(
     """Keep the backups of this window, not of the earlier one, that a segment counts."""
     names = frame.collect_schema().names()
     key = row["dimension"]
-    text = _text(frame, key).fill_null("(missing)")
+    # Cast in any case: a category takes no new word for what is missing.
+    text = nw.col(key).cast(nw.String).fill_null("(missing)")
     kept = made["kept"][key]
     mine = ~text.is_in(kept) if row["segment"] == effects.OTHER else text == row["segment"]
     marked = _marked(frame.with_columns(_segment=_text(frame, key)), made)
