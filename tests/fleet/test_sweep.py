@@ -279,13 +279,18 @@ def test_a_process_that_dies_is_told_of_and_costs_nothing_that_was_kept(
 
 
 def test_processes_end_with_the_one_that_started_them(sandbox, frames, snapshots):
-    process = begun(sandbox, snapshots, Scale(FEW.users, PART, 1), workers=2)
-    while not kept(snapshots, PART):
-        assert process.poll() is None
-        time.sleep(0.01)
-    orphans = [Path(f"/proc/{pid}/cmdline") for pid in children(process.pid)]
-    assert len(orphans) == 2
-    ended(process)
+    # So slow that they are at work for seconds; parts are as large for them as for their parent.
+    slow = [kd.sandbox.Fault("latency", seconds=0.2)]
+    with kd.sandbox.Sandbox(preset=FEW, faults=slow) as service:
+        process = begun(service, snapshots, Scale(FEW.users, pieces.PART_USERS, 1), workers=2)
+        try:
+            while not kept(snapshots, pieces.PART_USERS):
+                assert process.poll() is None
+                time.sleep(0.01)
+            orphans = [Path(f"/proc/{pid}/cmdline") for pid in children(process.pid)]
+            assert len(orphans) == 2
+        finally:
+            ended(process)
     ends_at = time.monotonic() + 10
     while any(path.exists() and path.read_bytes() for path in orphans):
         assert time.monotonic() < ends_at
