@@ -9,6 +9,7 @@ import narwhals as nw
 import pandas as pd
 
 from koodrive_nb.analysis.rules import MODULE_LABELS, collect, stuck_rule
+from koodrive_nb.columns import SOURCES
 from koodrive_nb.streams import ATTRS
 
 if TYPE_CHECKING:
@@ -47,52 +48,60 @@ def _iso(instant: pd.Timestamp | None) -> str | None:
     return None if instant is None else instant.isoformat()
 
 
-def stamp_context(
-    frame: nw.LazyFrame[Any],
-    attrs: Mapping[str, Any],
-    tz: str,
-    limits_s: Mapping[str, float] | None = None,
-) -> Context:
-    """Measure the span of a frame with `as_of`, its newest "now" and its stuck limits.
+def survey(frame: nw.LazyFrame[Any], *, spans: bool = True) -> pd.DataFrame:
+    """Look at all records of a frame with `as_of`, once, and give one row a module.
 
-    A classified frame knows its limits.
+    Columns: how many completed, and the 99th percentile of their durations; of a classified frame
+    the stuck limit instead. With `spans` also what `stamp_context` needs.
     """
     names = frame.collect_schema().names()
-    keys = ["module", *(["source"] if "source" in names else [])]
-    limits = {} if limits_s is not None else {"limit_s": nw.col("stuck_after_s").max()}
     created, now = nw.col("create_time"), nw.col("as_of")
-    undated, later = created.is_null(), (created > now).fill_null(value=False)
-    groups = collect(
-        frame.with_columns(_undated=undated.cast(nw.Int64), _later=later.cast(nw.Int64))
-        .group_by(*keys)
-        .agg(
-            n=nw.len(),
-            n_undated=nw.col("_undated").sum(),
-            n_later=nw.col("_later").sum(),
-            first=created.min(),
-            last=created.max(),
-            as_of=now.max(),
-            **limits,
+    columns: dict[str, nw.Expr] = {}
+    found: dict[str, nw.Expr] = {}
+    if "state" in names:
+        found["limit_s"] = nw.col("stuck_after_s").max()
+    else:
+        is_finished = (
+            (nw.col("status_code") == 1) & (nw.col("duration_s") >= 0) & (nw.col("end_time") <= now)
         )
-    )
-    order = [label for label in MODULE_LABELS if label in set(groups["module"].astype(str))]
+        columns["_finished_s"] = nw.when(is_finished).then(nw.col("duration_s"))
+        finished_s = nw.col("_finished_s")
+        found["n_finished"] = finished_s.count()
+        found["p99_s"] = finished_s.quantile(0.99, interpolation="linear")
+    if spans:
+        counted = {"undated": created.is_null(), "later": created > now}
+        if "source" in names:
+            counted |= {source: nw.col("source") == source for source in SOURCES}
+        for name, is_so in counted.items():
+            columns[f"_{name}"] = is_so.fill_null(value=False).cast(nw.Int64)
+            found[f"n_{name}"] = nw.col(f"_{name}").sum()
+        found |= {"n": nw.len(), "first": created.min(), "last": created.max(), "as_of": now.max()}
+    return collect(frame.with_columns(**columns).group_by("module").agg(**found))
+
+
+def stamp_context(
+    surveyed: pd.DataFrame,
+    attrs: Mapping[str, Any],
+    tz: str,
+    limits_s: Mapping[str, float] | pd.Series[float],
+) -> Context:
+    """Sum up what was surveyed: the span, the newest "now", and the limits of what is there."""
+    modules = set(surveyed["module"].astype(str))
     known: dict[str, Any] = dict(attrs.get(ATTRS, {}))
-    sources = sorted(set(groups["source"].dropna())) if "source" in keys else []
+    counts = {name: surveyed[f"n_{name}"] for name in SOURCES if f"n_{name}" in surveyed}
+    sources = [name for name, n in counts.items() if n.sum() > 0]
     if sources:
         known["source"] = " and ".join(sources)
-    known_s: Any = limits_s
-    if limits_s is None:
-        known_s = groups.groupby(groups["module"].astype(str))["limit_s"].max()
     return Context(
-        n_records=int(groups["n"].sum()),
-        first=_known(groups["first"].min()),
-        last=_known(groups["last"].max()),
-        as_of=_known(groups["as_of"].max()),
-        limits_s={label: float(known_s[label]) for label in order},
+        n_records=int(surveyed["n"].sum()),
+        first=_known(surveyed["first"].min()),
+        last=_known(surveyed["last"].max()),
+        as_of=_known(surveyed["as_of"].max()),
+        limits_s={name: float(limits_s[name]) for name in MODULE_LABELS if name in modules},
         attrs=known,
         tz=tz,
-        n_undated=int(groups["n_undated"].sum()),
-        n_later=int(groups["n_later"].sum()),
+        n_undated=int(surveyed["n_undated"].sum()),
+        n_later=int(surveyed["n_later"].sum()),
     )
 
 

@@ -44,7 +44,7 @@ CONTROLS = {
     "data_age": Control(is_least=False, unit="h"),
 }
 _ALWAYS = {"users_answered": 0.99, "fetch_span": "24h", "data_age": "48h"}
-_NO_DURATIONS = pd.DataFrame(columns=["module", "n", "p99_s"])
+_NO_DURATIONS = pd.DataFrame(columns=["module", "n_finished", "p99_s"])
 _NO_DATA = ("skip", "fail")
 _KEYS = ("rpo", "grace", "slack", "stuck_after", "tz", "no_data", "scope", "controls")
 

@@ -161,8 +161,8 @@ def collect(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
 def stuck_limits(durations: pd.DataFrame, stuck_after: StuckAfter) -> dict[str, float]:
     """Give for each module the seconds after which an open backup counts as stuck.
 
-    "auto": three times the 99th percentile of the module's completed durations (`durations` has
-    `module`, `n`, `p99_s`), at least an hour and at most a week; 24 hours below 30 of them.
+    "auto": three times the 99th percentile of the module's completed durations, at least an hour
+    and at most a week; 24 hours below 30 of them (`durations` has `module`, `n_finished`, `p99_s`).
 
     Raises:
         InvalidParameterError: `stuck_after` is no duration, or names an unknown module.
@@ -172,7 +172,7 @@ def stuck_limits(durations: pd.DataFrame, stuck_after: StuckAfter) -> dict[str, 
         return dict.fromkeys(MODULE_LABELS, limit.total_seconds())
     limits = dict.fromkeys(MODULE_LABELS, _FEW_COMPLETED.total_seconds())
     for module, n, p99_s in zip(
-        durations["module"], durations["n"], durations["p99_s"], strict=True
+        durations["module"], durations["n_finished"], durations["p99_s"], strict=True
     ):
         if n >= _ENOUGH_COMPLETED:
             limit_s = max(_AT_LEAST.total_seconds(), _TIMES_P99 * float(p99_s))

@@ -15,7 +15,7 @@ import narwhals as nw
 import pandas as pd
 
 from koodrive_nb.analysis import arguments, rules
-from koodrive_nb.analysis.contexts import Context, stamp_context
+from koodrive_nb.analysis.contexts import Context, stamp_context, survey
 from koodrive_nb.analysis.labels import device_label, devices_of, os_family
 from koodrive_nb.columns import STRING, TIME, UNKNOWN, categories
 from koodrive_nb.errors import InvalidParameterError
@@ -75,8 +75,9 @@ def classify(
             )
         rules.lazy(records, (*_NEEDED, *_ADDED))
         return records
-    frame, limits = _limited(records, as_of, stuck_after)
-    result: Frame = _classified(records, frame, limits)
+    fetched = _fetched(records, as_of)
+    limits = rules.stuck_limits(survey(fetched, spans=False), stuck_after)
+    result: Frame = _classified(records, fetched, limits)
     return result
 
 
@@ -92,20 +93,18 @@ def prepared(
     if rules.is_classified(records):
         classified = classify(records, as_of=as_of, stuck_after=stuck_after)
         frame = rules.lazy(rules.spelled(classified, needed), needed)
-        return frame, stamp_context(frame, attrs, zone)
-    fetched, limits = _limited(records, as_of, stuck_after)
-    # Of what was fetched, since no engine knows that it need not classify for that.
-    context = stamp_context(fetched, attrs, zone, limits)
-    classified = _classified(records, fetched, limits)
-    return rules.lazy(rules.spelled(classified, needed), needed), context
-
-
-def _limited(
-    records: Any, as_of: object, stuck_after: StuckAfter
-) -> tuple[nw.LazyFrame[Any], dict[str, float]]:
-    """Give each record its "now", and each module its stuck limit."""
-    frame = _with_now(rules.lazy(records, _NEEDED), as_of)
-    return frame, rules.stuck_limits(_completed_durations(frame), stuck_after)
+        surveyed = survey(frame)
+        # One limit each, unless frames of several classifications were put together.
+        longest = surveyed.groupby(surveyed["module"].astype(str))["limit_s"].max()
+        return frame, stamp_context(surveyed, attrs, zone, longest)
+    fetched = _fetched(records, as_of)
+    # Of what was fetched, since no engine knows that it need not classify for that; and at once,
+    # since each look at all records counts where there are millions.
+    surveyed = survey(fetched)
+    found = rules.stuck_limits(surveyed, stuck_after)
+    classified = _classified(records, fetched, found)
+    frame = rules.lazy(rules.spelled(classified, needed), needed)
+    return frame, stamp_context(surveyed, attrs, zone, found)
 
 
 def _classified(records: Any, frame: nw.LazyFrame[Any], limits: Mapping[str, float]) -> Any:
@@ -152,25 +151,13 @@ def _spelled(code: str, words: Sequence[str]) -> nw.Expr:
     return result
 
 
-def _with_now(frame: nw.LazyFrame[Any], as_of: object) -> nw.LazyFrame[Any]:
+def _fetched(records: Any, as_of: object) -> nw.LazyFrame[Any]:
+    """Give each record its "now"."""
     now = nw.col("fetched_at")
     if as_of is not None:
         limit = nw.lit(arguments.instant(as_of, "as_of").to_pydatetime())
         now = nw.when(now < limit).then(now).otherwise(limit)
-    return frame.with_columns(as_of=now)
-
-
-def _completed_durations(frame: nw.LazyFrame[Any]) -> pd.DataFrame:
-    finished = frame.filter(
-        nw.col("status_code") == 1,
-        nw.col("duration_s") >= 0,
-        nw.col("end_time") <= nw.col("as_of"),
-    )
-    return rules.collect(
-        finished.group_by("module").agg(
-            n=nw.len(), p99_s=nw.col("duration_s").quantile(0.99, interpolation="linear")
-        )
-    )
+    return rules.lazy(records, _NEEDED).with_columns(as_of=now)
 
 
 def _with_state(frame: nw.LazyFrame[Any], limits: Mapping[str, float]) -> nw.LazyFrame[Any]:
