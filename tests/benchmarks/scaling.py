@@ -85,6 +85,8 @@ def side(kind, name, folder, result):
         records, devices = (con.read_parquet(glob) for glob in files.values())
         records.create_view("records")
         devices.create_view("devices")
+    # What is imported once is no part of a table.
+    make = getattr(kd.analysis, name)
     started = time.perf_counter()
     if kind == "sql":
         parts = ("states", name)
@@ -92,7 +94,7 @@ def side(kind, name, folder, result):
     else:
         given = {"devices": devices} if name == "protection_status" else {}
         zone = {"tz": ZONE} if name == "activity" else {}
-        table = getattr(kd.analysis, name)(records, **given, **zone)
+        table = make(records, **given, **zone)
     taken = time.perf_counter() - started
     table.to_pickle(result)
     # Not ru_maxrss, which begins with what the process that started this one had.

@@ -18,7 +18,8 @@ from measuring import HEADER, LATENCY_S, machine, row, sandbox, told_by
 
 THREADS = 16
 SWEEP = """
-import json, sys, time
+import json, os, sys, time
+os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # as the command does
 import koodrive_nb as kd
 from measuring import forget_peak, kib
 
@@ -65,6 +66,7 @@ def measured(runs, some, few, many):
         for _ in range(runs):
             found["one"].append(swept(slow, many, some))
             found["two"].append(swept(slow, many, some, workers=2))
+        for _ in range(runs):
             found["few"].append(swept(quick, many, few))
             found["many"].append(swept(quick, many, many))
 
@@ -100,7 +102,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description="Measure sweeping beside the requests alone.")
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it runs")
     is_quick = parser.parse_args(arguments).quick
-    sizes = (1, 20, 20, 40) if is_quick else (5, 2_000, 1_000, 5_000)
+    sizes = (1, 20, 20, 40) if is_quick else (5, 2_000, 5_000, 20_000)
     print(HEADER)
     for cells in measured(*sizes):
         print(row(*cells), flush=True)
