@@ -15,23 +15,22 @@ import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import requests
 import stamina
 import urllib3
-from requests.adapters import HTTPAdapter
 
 from koodrive_nb import envelope
 from koodrive_nb.clock import Clock, http_date
+from koodrive_nb.connections import LARGEST_MIB, Connections
 from koodrive_nb.errors import (
     AuthenticationError,
     ConnectionFailedError,
     KooDriveError,
+    ProtocolError,
     ThrottledError,
 )
 from koodrive_nb.pacing import Pace
-from koodrive_nb.settings import is_loopback
 from koodrive_nb.signing import canonical_query
 from koodrive_nb.text import one_line
 
@@ -45,7 +44,6 @@ _LOG = logging.getLogger("koodrive_nb")
 # stamina logs each retry as a warning, which without a handler would end up in the notebook.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
-_TIMEOUT_S = (5.0, 30.0)
 _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 20.0
@@ -62,32 +60,6 @@ _NO_ANSWER = (requests.RequestException, urllib3.exceptions.HTTPError, ValueErro
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
 
-class _Connections:
-    """The pool of connections to one service, with what the environment says about the way there.
-
-    An adapter and not a session: that would bring ~/.netrc, cookies and redirects along. The proxy
-    may hold a password, so that no listing of attributes leads to it.
-    """
-
-    __slots__ = ("_adapter", "_proxies", "_verify")
-
-    def __init__(self, endpoint: str, max_workers: int) -> None:
-        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=max_workers)
-        environment = requests.Session()
-        # A proxy of the environment cannot reach this machine's own loopback.
-        environment.trust_env = not is_loopback(urlsplit(endpoint).hostname or "")
-        found = environment.merge_environment_settings(endpoint, {}, None, None, None)
-        self._proxies, self._verify = found["proxies"], found["verify"] or True
-
-    def send(self, request: requests.PreparedRequest) -> requests.Response:
-        return self._adapter.send(
-            request, timeout=_TIMEOUT_S, verify=self._verify, proxies=self._proxies
-        )
-
-    def close(self) -> None:
-        self._adapter.close()
-
-
 class Transport:
     """Sends GET requests to one service, over one pool of connections."""
 
@@ -96,7 +68,7 @@ class Transport:
         self.endpoint = endpoint
         self._auth = auth
         self._pace = Pace()
-        self._connections = _Connections(endpoint, max_workers)
+        self._connections = Connections(endpoint, max_workers)
 
     def close(self) -> None:
         """Close the connections."""
@@ -169,11 +141,11 @@ class Transport:
             if stop is not None and stop.is_set():
                 raise ConnectionFailedError(f"{target.partition('?')[0]} was not asked any more.")
             correction = self.clock.correction
-            request, response, trace_id = self._send(target, user_id)
+            request, response, body, trace_id = self._send(target, user_id)
             exchange = envelope.Exchange(
                 path=target.partition("?")[0],
                 status=response.status_code,
-                body=response.content,
+                body=body,
                 # The sandbox names itself, so that what it made up can never pass for live data.
                 source="sandbox"
                 if response.headers.get("Server", "").startswith("koodrive_nb-sandbox")
@@ -210,7 +182,7 @@ class Transport:
 
     def _send(
         self, target: str, user_id: str
-    ) -> tuple[requests.PreparedRequest, requests.Response, str]:
+    ) -> tuple[requests.PreparedRequest, requests.Response, bytes, str]:
         trace_id = secrets.token_hex(_TRACE_ID_BYTES)
         path = target.partition("?")[0]
         request = requests.PreparedRequest()
@@ -225,8 +197,7 @@ class Transport:
         started = time.monotonic()
         reason, is_for_good = "", False
         try:
-            response = self._connections.send(request)
-            size = len(response.content)
+            response, body = self._connections.send(request)
         except _NO_ANSWER as error:
             # Those come again: a certificate that is not trusted, an address that cannot be.
             reason = _UNTRUSTED if _UNTRUSTED in str(error) else type(error).__name__
@@ -240,16 +211,21 @@ class Transport:
             _LOG.debug("GET %s: %s, %.0f ms, trace id %s", path, reason, elapsed_ms, trace_id)
             # Raised out here, so that the error drags no such frame along either.
             raise self._no_answer(path, reason, is_for_good=is_for_good)
+        if body is None:
+            raise ProtocolError(
+                f"{path} was answered with more than {LARGEST_MIB} MiB, which no page of the API "
+                "holds: check the endpoint."
+            )
         _LOG.debug(
             "GET %s: HTTP %d, %d bytes, %.0f ms, trace id %s, request id %s",
             path,
             response.status_code,
-            size,
+            len(body),
             elapsed_ms,
             trace_id,
             _request_id(request, response),
         )
-        return request, response, trace_id
+        return request, response, body, trace_id
 
     def _no_answer(self, path: str, reason: str, *, is_for_good: bool) -> ConnectionFailedError:
         advice = "check the endpoint, the network and whether the service is up."
