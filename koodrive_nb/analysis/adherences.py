@@ -49,7 +49,7 @@ def adherence(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     wait for deletion by now. Days are local days of `tz`, 23 to 25 hours long.
 
     With `per` "day", one row per day: `bin_start`, `bin_end`, `expected` device-days = `adhered` +
-    `missed` + `unknown` (older than the oldest record left of a device whose records are purged),
+    `missed` + `unknown` (older than the oldest copy left of a device whose copies are purged),
     `adherence_share` = adhered / expected, a lower bound where there are unknown ones, `n` records
     created on it, and `is_complete` (nothing of it is known to be purged). With "device", one row
     per device and day, for the `max_devices` longest without a completed backup (where there are
@@ -118,8 +118,8 @@ def _in_days(lives: pd.DataFrame, modules: pd.DataFrame, zone: ZoneInfo) -> pd.D
 
     The device longest without a completed backup comes first.
     """
-    purged = modules[modules["n_deleting"] > 0].groupby(list(DEVICE)).agg(known=("first", "max"))
-    purged = purged.reset_index()
+    purged = modules[modules["n_deleting"] > 0].groupby(list(DEVICE))
+    purged = purged.agg(known=("oldest_copy", "max")).reset_index()
     keys = dict.fromkeys(DEVICE, STRING)
     lives = lives.astype(keys).merge(purged.astype(keys), on=list(DEVICE), how="left")
     since = lives["completed"].fillna(lives["bound"])

@@ -104,10 +104,14 @@ def _held(frame: nw.LazyFrame[Any], keys: Sequence[str]) -> pd.DataFrame:
     known = holdings.placed(rules.coded(frame.select(*told), *columns))
     known = known.filter(~nw.col("_at").is_null(), ~nw.col("device_id").is_null())
     sums = {"n_completed": "_held", "n_deleting": "_gone"}
-    known = known.with_columns(**{name: nw.col(name).cast(nw.Int64) for name in sums.values()})
+    known = known.with_columns(
+        _copy=nw.when(nw.col("_held") | nw.col("_gone")).then(nw.col("_at")),
+        **{name: nw.col(name).cast(nw.Int64) for name in sums.values()},
+    )
     held = rules.collect(
         known.group_by(*columns).agg(
-            first=nw.col("_at").min(), **{name: nw.col(of).sum() for name, of in sums.items()}
+            oldest_copy=nw.col("_copy").min(),
+            **{name: nw.col(of).sum() for name, of in sums.items()},
         )
     )
     kinds = dict.fromkeys(DEVICE, STRING) | dict.fromkeys(sums, "int64")

@@ -29,7 +29,16 @@ _LISTED = {*DEVICE, *_DESCRIBED, "bound", "as_of"}
 # What tables about devices call their own columns.
 _TAKEN = _LISTED | {
     *("module", "state", "cause", "first", "attempt", "completed", "deleted", "unfinished"),
-    *("is_bound", "in_scope", "n", "n_completed", "n_deleting", "n_devices", "n_exposed"),
+    *(
+        "oldest_copy",
+        "is_bound",
+        "in_scope",
+        "n",
+        "n_completed",
+        "n_deleting",
+        "n_devices",
+        "n_exposed",
+    ),
     *(
         "place",
         "stuck_in_a_row",
@@ -76,14 +85,15 @@ def per_module(known: nw.LazyFrame[Any]) -> pd.DataFrame:
 
     Columns: `user_id`, `device_id`, `device_label`, `os_family`, `module`, `n` records,
     `n_completed`, `n_deleting` (completed, and to be deleted by now), the newest of each kind:
-    `attempt`, `completed`, `deleted`, `unfinished`; the oldest `first`; `bound` and `as_of`; and
-    `place`, a number for each device.
+    `attempt`, `completed`, `deleted`, `unfinished`; the oldest, `first`, and the `oldest_copy`;
+    `bound` and `as_of`; and `place`, a number for each device.
     """
     at = nw.col("_at")
     marked = known.with_columns(
         _completed=nw.when(nw.col("_held")).then(at),
         _deleted=nw.when(nw.col("_gone")).then(at),
         _unfinished=nw.when(nw.col("_open")).then(at),
+        _copy=nw.when(nw.col("_held") | nw.col("_gone")).then(at),
         **{name: nw.col(name).cast(nw.Int64) for name in ("_held", "_gone")},
     )
     # By name and system too: a device that was renamed is put together again below, and labelled
@@ -98,6 +108,7 @@ def per_module(known: nw.LazyFrame[Any]) -> pd.DataFrame:
             deleted=nw.col("_deleted").max(),
             unfinished=nw.col("_unfinished").max(),
             first=at.min(),
+            oldest_copy=nw.col("_copy").min(),
             bound=nw.col("device_create_time").min(),
             as_of=nw.col("as_of").max(),
         )
@@ -142,7 +153,7 @@ def _united(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     how = (
         dict.fromkeys(_SUMS, "sum")
         | dict.fromkeys(newest, "max")
-        | dict.fromkeys(("first", "bound"), "min")
+        | dict.fromkeys(("first", "oldest_copy", "bound"), "min")
     )
     found = table.groupby(keys, sort=False, as_index=False, dropna=False).agg(how)
     # Sorted are places alone, since texts take longer to move than all the rest.
@@ -228,12 +239,13 @@ def complete_from(modules: pd.DataFrame, share: float = 0.99) -> pd.Timestamp | 
     """Tell from when on history is complete; None: nothing shows that anything was purged.
 
     Where completed backups of a device and module wait for deletion, older ones may be gone
-    already, so that nothing is known of it before the oldest that is left. History counts as
-    complete from the instant on at which that is past for all but 1 % of them.
+    already, so that nothing is known of it before the oldest copy that is left; what was abandoned
+    stays for longer. History counts as complete from the instant on at which that is past for all
+    but 1 % of them. `modules` has `oldest_copy` and `n_deleting`.
     """
     if modules.empty:
         return None
-    purged = modules["first"].where(modules["n_deleting"] > 0)
+    purged = modules["oldest_copy"].where(modules["n_deleting"] > 0)
     known = purged.sort_values(na_position="first").reset_index(drop=True)
     edge = known.iloc[min(int(share * len(known)), len(known) - 1)]
     return edge if isinstance(edge, pd.Timestamp) else None

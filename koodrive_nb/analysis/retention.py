@@ -95,7 +95,7 @@ def complete_from(
     lanes = rules.collect(
         rules.coded(marked, *asked)
         .group_by(*asked)
-        .agg(first=nw.col("_copy").min(), n_deleting=nw.col("_waits").sum())
+        .agg(oldest_copy=nw.col("_copy").min(), n_deleting=nw.col("_waits").sum())
     )
     code, found = groups.numbered(lanes, keys)
     edges: list[pd.Timestamp | None] = [

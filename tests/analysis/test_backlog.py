@@ -100,8 +100,10 @@ def test_history_is_complete_from_where_that_of_its_devices_is(dirty):
         part = classified[(classified["module"] == module) & classified["device_id"].notna()]
         part = part[part["create_time"] <= part["as_of"]]
         is_gone = (part["state"] == "to_be_deleted") & part["end_time"].notna()
-        held = part.assign(n_deleting=is_gone).groupby(["user_id", "device_id", "module_code"])
-        held = held.agg(first=("create_time", "min"), n_deleting=("n_deleting", "sum"))
+        is_copy = is_gone | (part["state"] == "completed")
+        part = part.assign(n_deleting=is_gone, _copy=part["create_time"].where(is_copy))
+        held = part.groupby(["user_id", "device_id", "module_code"])
+        held = held.agg(oldest_copy=("_copy", "min"), n_deleting=("n_deleting", "sum"))
         assert found == complete_from(held.reset_index())
     assert table["history_complete_from"].notna().any()
 

@@ -117,6 +117,10 @@ def test_days_of_which_records_may_be_purged_are_marked(make, bind):
     table = history(make(*kept, gone), devices, since="2025-12-01")
     assert table.attrs["koodrive"]["history_complete_from"] == "2025-12-04T00:00:00+00:00"
     assert table["is_complete"].tolist() == [False] * 3 + [True] * 14
+    # What was abandoned is not purged with the copies of its time, and tells nothing of them.
+    abandoned = {"create_time": "2025-12-02T00:00Z", "status_code": 2}
+    table = history(make(*kept, gone, abandoned), devices, since="2025-12-01")
+    assert table["is_complete"].tolist() == [False] * 3 + [True] * 14
     whole = history(make(*kept), devices, since="2025-12-01")
     assert whole["is_complete"].all()
     assert whole.attrs["koodrive"]["history_complete_from"] is None
