@@ -118,8 +118,8 @@ def _in_days(lives: pd.DataFrame, modules: pd.DataFrame, zone: ZoneInfo) -> pd.D
 
     The device longest without a completed backup comes first.
     """
-    purged = modules[modules["n_deleting"] > 0].groupby(list(DEVICE))
-    purged = purged.agg(known=("oldest_copy", "max")).reset_index()
+    purging = modules[modules["n_deleting"] > 0]
+    purged = purging.groupby(list(DEVICE)).agg(known=("oldest_copy", "max")).reset_index()
     keys = dict.fromkeys(DEVICE, STRING)
     lives = lives.astype(keys).merge(purged.astype(keys), on=list(DEVICE), how="left")
     since = lives["completed"].fillna(lives["bound"])

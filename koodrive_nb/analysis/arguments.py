@@ -102,7 +102,7 @@ def window(
     if since is None:
         start = None
     elif weeks:
-        start = None if last is None else _monday(last, zone, int(weeks[1]))
+        start = None if last is None else monday(last, zone, int(weeks[1]))
     elif isinstance(since, timedelta) or _is_duration(since):
         length = duration(since, "since")
         start = None if last is None else (last - length).floor("ms")
@@ -113,7 +113,8 @@ def window(
     return start, end
 
 
-def _monday(last: pd.Timestamp, zone: str, weeks: int) -> pd.Timestamp:
+def monday(last: pd.Timestamp, zone: str, weeks: int) -> pd.Timestamp:
+    """Give the Monday, local, that begins so many ISO weeks before the one of an instant."""
     wall = last.tz_convert(zone).tz_localize(None).normalize()
     monday = wall - pd.Timedelta(days=wall.day_of_week + 7 * weeks)
     return instant(monday, "since", zone)

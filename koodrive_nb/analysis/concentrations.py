@@ -50,18 +50,20 @@ def concentration(  # noqa: PLR0913 -- each is a question of its own, and keywor
     `top_5_share_if_even`, what those 5 % would hold if every backup were as likely to get stuck,
     which is much where few are; in words, `message`. A part of a device counts by part.
 
-    `since` and `until` are those of `kd.analysis.activity`. Records that name no device are left
-    out.
+    `since` and `until` are those of `kd.analysis.activity`; `seen_until` in attrs is the fetch,
+    where the window ends after it. Records that name no device are left out.
 
     Source: Lorenz curve.
 
     Raises:
-        InvalidParameterError: A column is missing, or an argument is not what this takes.
+        InvalidParameterError: A column is missing, an argument is not what this takes, or the
+            window begins after the fetch.
     """
     keys = [] if by is None else arguments.keys(by, _COLUMNS)
     zone = settings.display_zone(tz).key
     frame, context = prepared(records, keys, zone, as_of, stuck_after)
     start, end = arguments.window(since, until, zone, context.as_of)
+    seen_until = context.seen_until((start, end))
     made: dict[str, Any] = {"table": "concentration", "by": keys, "tz": zone}
     made |= {
         "since": None if start is None else start.isoformat(),
@@ -79,7 +81,7 @@ def concentration(  # noqa: PLR0913 -- each is a question of its own, and keywor
     order = groups.in_order(table[keys], keys, table["n"])
     table = table.loc[order].reset_index(drop=True)[[*keys, *_COLUMNS]].astype(dict(_COLUMNS))
     about = {name: made[name] for name in ("by", "since", "until")}
-    table.attrs[ATTRS] = context.as_attrs(**about, made=made)
+    table.attrs[ATTRS] = context.as_attrs(**about, seen_until=seen_until, made=made)
     return table
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from koodrive_nb.analysis.rules import MODULE_LABELS, collect, stuck_rule
 from koodrive_nb.columns import SOURCES
+from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
 if TYPE_CHECKING:
@@ -42,6 +43,22 @@ class Context:
             "stuck_rule": stuck_rule(self.limits_s),
             **more,
         }
+
+    def seen_until(self, window: tuple[pd.Timestamp | None, pd.Timestamp | None]) -> str | None:
+        """Give the newest "now" where a window ends after it.
+
+        Raises:
+            InvalidParameterError: It begins after it.
+        """
+        start, until = window
+        if self.as_of is None:
+            return None
+        if start is not None and start > self.as_of:
+            raise InvalidParameterError(
+                f"The window begins after the fetch ({self.as_of:%Y-%m-%d %H:%M} UTC): choose an "
+                "earlier one."
+            )
+        return self.as_of.isoformat() if until is not None and until > self.as_of else None
 
 
 def _iso(instant: pd.Timestamp | None) -> str | None:

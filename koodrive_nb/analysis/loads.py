@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from koodrive_nb import settings
-from koodrive_nb.analysis import arguments, bins, groups, levels, rules
+from koodrive_nb.analysis import arguments, bins, groups, levels, retention, rules
 from koodrive_nb.analysis.states import prepared
 from koodrive_nb.analysis.zones import DAY_MS, check_session, epoch_ms, local_bin, offset_changes
 from koodrive_nb.errors import InvalidParameterError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 KINDS = ("starts", "running")
 HOURS = 168
 """How many hours a week has on the wall."""
+_AT_MOST = "8 weeks"
+_COMPLETE_SHARE = 0.99
 _HOUR = pd.Timedelta("1h")
 _HOUR_MS = DAY_MS // 24
 _MOST_GROUPS = bins.AT_MOST // HOURS
@@ -42,7 +44,7 @@ def load(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     kind: str = "starts",
     by: str | Sequence[str] | None = None,
     bin: str | Duration = "auto",  # noqa: A002 -- as in activity()
-    since: object = "8 weeks",
+    since: object = "auto",
     until: object = None,
     as_of: object = None,
     tz: str | None = None,
@@ -67,12 +69,14 @@ def load(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     days, 15 up to 21, hours up to 84 and days above; wider ones where groups are many.
 
     `since` and `until` (not included) bound the window as in `activity`; None begins with the hour
-    of the first record, five years ago at the earliest. Backups that were purged are not in the
-    records, so that old weeks are too low. The columns of `by` come first.
+    of the first record, five years ago at the earliest. "auto" begins with the first whole week of
+    which nothing was purged, and at most eight weeks back. Where there is none, and in any window
+    that begins before `history_complete_from` (in attrs), numbers are lower bounds. The columns of
+    `by` come first; `seen_until` in attrs is the fetch, where the window ends after it.
 
     Raises:
-        InvalidParameterError: A column is missing, an argument is not what this takes, or the
-            table would have more than 5 000 rows.
+        InvalidParameterError: A column is missing, an argument is not what this takes, the window
+            begins after the fetch, or the table would have more than 5 000 rows.
     """
     if kind not in KINDS:
         raise InvalidParameterError(f"kind= takes {' or '.join(KINDS)}, not {kind!r}.")
@@ -82,7 +86,9 @@ def load(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     zone = settings.display_zone(tz)
     check_session(records)
     frame, context = prepared(records, keys, zone.key, as_of, stuck_after)
-    window = arguments.window(since, until, zone.key, context.as_of)
+    _, (complete,) = retention.complete_from(frame, [], _COMPLETE_SHARE)
+    window = _window(since, until, zone.key, context.as_of, complete)
+    seen_until = context.seen_until(window)
     edges, is_cut = bins.inside(context, window)
     if edges is not None and window[0] is None and not is_cut:
         # Nothing is missing from an hour only because the first record lies in its middle.
@@ -97,11 +103,34 @@ def load(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     made |= {name: about.pop(name) for name in ("start", "limit")}
     made |= arguments.plain(as_of=as_of, stuck_after=stuck_after)
     about["cut_at"] = made["start"] if is_cut else None
+    about["history_complete_from"] = None if complete is None else complete.isoformat()
+    about["seen_until"] = seen_until
     counts = {"n_undated": context.n_undated, "n_later": context.n_later}
     table.attrs[ATTRS] = context.as_attrs(
         kind=kind, by=keys, bin=width, **about, **counts, made=made
     )
     return table
+
+
+def _window(
+    since: object,
+    until: object,
+    zone: str,
+    now: pd.Timestamp | None,
+    complete: pd.Timestamp | None,
+) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+    """Read the edges of the window; "auto" takes whole weeks of which nothing is missing."""
+    if since != "auto":
+        return arguments.window(since, until, zone, now)
+    start, end = arguments.window(_AT_MOST, until, zone, now)
+    last = now if end is None or now is None else min(now, end)
+    if start is None or last is None or complete is None or complete <= start:
+        return start, end
+    first = arguments.monday(complete, zone, 0)
+    if first < complete:
+        first = arguments.monday(complete, zone, -1)
+    is_whole = arguments.monday(first, zone, -1) <= last
+    return (first if is_whole else start), end
 
 
 def _named(

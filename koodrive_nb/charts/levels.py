@@ -67,7 +67,8 @@ def draw(
         annotations=notes,
     )
     n_records = theme.counted(about.get("n_records", 0), "record")
-    words = _peak(table, groups, zone)
+    purged = theme.purged_before(about, "levels")
+    words = _peak(table, groups, zone, "At least" if purged else "At most")
     return theme.finish(
         figure,
         words,
@@ -77,9 +78,10 @@ def draw(
             f"Only the newest {at_most:,} of {n_bins:,} bins are drawn."
             if n_bins > at_most
             else "",
+            theme.seen_until(about),
             theme.not_drawn(about),
             "One that is stuck or was abandoned runs until the stuck limit.",
-            "Backups that were purged are missing from old bins.",
+            purged,
             theme.shown(about.get("stuck_rule", ""), 400),
         ],
         plot_px=plot_px,
@@ -120,13 +122,18 @@ def _level(figure: Sketch, part: pd.DataFrame, axis: TimeAxis, unit: str, place:
     )
 
 
-def _peak(table: pd.DataFrame, groups: Sequence[tuple[str, pd.DataFrame]], zone: ZoneInfo) -> str:
+def _peak(
+    table: pd.DataFrame,
+    groups: Sequence[tuple[str, pd.DataFrame]],
+    zone: ZoneInfo,
+    bound: str,
+) -> str:
     if table.empty or len(groups) > 1 or not table["running_max"].max():
         return "Backups running at once"
     place = int(table["running_max"].argmax())
     when = table["bin_start"].iloc[place].tz_convert(zone)
     n = theme.counted(int(table["running_max"].iloc[place]), "backup")
-    return f"At most {n} ran at once, on {when.day} {when:%b %Y}"
+    return f"{bound} {n} ran at once, on {when.day} {when:%b %Y}"
 
 
 def _unit(about: Mapping[str, Any], table: pd.DataFrame) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from koodrive_nb.analysis.loads import HOURS
 from koodrive_nb.charts import panels, theme
 from koodrive_nb.charts.sketch import Sketch
+from koodrive_nb.errors import InvalidParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import pandas as pd
     import plotly.graph_objects as go
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -33,7 +36,8 @@ def draw(
     below = _MARGINAL_PX + _MARGINAL_GAP_PX if is_one else _GAP_PX
     plot_px = max(1, len(groups)) * (_WEEK_PX + below)
     notes = []
-    for place, (name, part) in enumerate(groups):
+    for place, (name, shown) in enumerate(groups):
+        part = _whole(shown)
         top = plot_px - place * (_WEEK_PX + below) - below
         number = place + 1
         _week(figure, part, number)
@@ -48,7 +52,7 @@ def draw(
             "automargin": True,
         }
         if name:
-            words = f"<b>{name}</b>  {theme.counted(int(part['n'].sum()), 'backup')} started"
+            words = f"<b>{name}</b>  {theme.counted(int(shown['n'].sum()), 'backup')} started"
             notes.append(panels.heading(words, 0, top / plot_px))
     hours = {"tickmode": "array", "tickvals": [-0.5, 5.5, 11.5, 17.5, 23.5]}
     hours |= {"ticktext": ["0:00", "6:00", "12:00", "18:00", "24:00"], "range": [-0.5, 23.5]}
@@ -69,27 +73,45 @@ def draw(
         annotations=notes,
     )
     if is_one:
-        _marginals(figure, table, plot_px)
+        _marginals(figure, _whole(table), plot_px)
     n = int(table["n"].sum())
-    title_words = _busiest(table) if is_one else "Backups started by hour of the week"
+    purged = theme.purged_before(about, "rates")
+    title_words = "Backups started by hour of the week"
+    if is_one:
+        title_words = _busiest(table, at_least=bool(purged))
     started = (
         f"{theme.counted(n, 'backup')} started, {theme.window(about)}, {theme.provenance(about)}"
     )
     never = (table["occurrences"] == 0).any()
+    is_cut = any(len(part) < HOURS for _, part in groups)
     return theme.finish(
         figure,
         title_words,
         [
             started,
             "Starts per hour, over how often that hour of the week came in the window."
-            + (" Blank: it never came." if never else ""),
+            + (" Blank: it never came." if never else "")
+            + (" Not drawn: hours that are not in the table." if is_cut else ""),
             hidden,
+            theme.seen_until(about),
+            purged,
             theme.not_drawn(about),
-            "Backups that were purged are missing from old weeks.",
         ],
         plot_px=plot_px,
         alt=f"{title_words}: map of the hours of the week, {n:,} backups.",
     )
+
+
+def _whole(part: pd.DataFrame) -> pd.DataFrame:
+    """Give all hours of the week a row, those that were left out of the table, too."""
+    twice = part.duplicated(["weekday", "hour"])
+    if twice.any():
+        raise InvalidParameterError(
+            "The table has an hour of the week twice: pass it with the columns that it is by, or "
+            "one group of it."
+        )
+    hours = pd.MultiIndex.from_product([range(1, 8), range(24)], names=["weekday", "hour"])
+    return part.set_index(["weekday", "hour"]).reindex(hours).reset_index()
 
 
 def _week(figure: Sketch, part: pd.DataFrame, number: int) -> None:
@@ -97,7 +119,7 @@ def _week(figure: Sketch, part: pd.DataFrame, number: int) -> None:
     hovers = [
         f"{_hour(weekday, hour)}: {_rate(rate)} over {_times(came)}"
         if rate is not None
-        else f"{_hour(weekday, hour)}: not in the window"
+        else f"{_hour(weekday, hour)}: not in the {'table' if math.isnan(came) else 'window'}"
         for weekday, hour, rate, came in zip(
             part["weekday"], part["hour"], rates, part["occurrences"], strict=True
         )
@@ -157,13 +179,18 @@ def _marginals(figure: Sketch, table: pd.DataFrame, plot_px: int) -> None:
     )
 
 
-def _busiest(table: pd.DataFrame) -> str:
+def _busiest(table: pd.DataFrame, *, at_least: bool) -> str:
     rates = table["starts_per_occurrence"].fillna(0)
     if table.empty or not rates.max():
         return "Backups started by hour of the week"
     busiest = int(rates.argmax())
     when = _hour(table["weekday"].iloc[busiest], table["hour"].iloc[busiest])
-    return f"Most backups start on {when}: {_rate(rates.max())}"
+    # Only of what is there can anything be said.
+    of_shown = " of the hours shown" if len(table) < HOURS else ""
+    return (
+        f"Most backups{of_shown} start on {when}: {'at least ' if at_least else ''}"
+        f"{_rate(rates.max())}"
+    )
 
 
 def _hour(weekday: float, hour: float) -> str:

@@ -229,13 +229,17 @@ def test_the_level_is_that_of_counting_at_every_instant(make, rows, window, widt
         kept = {name: row[name] for name in ("status_code", "module", "device_id")}
         full.append(kept | {"create_time": begin, "end_time": end, "fetched_at": fetched})
     frame = make(*full, now=now)
+    newest = frame["fetched_at"].max()
+    if len(frame) and since > newest:
+        with pytest.raises(kd.InvalidParameterError, match="after the fetch"):
+            running(frame, since=since, until=until)
+        return
     table = running(frame, since=since, until=until, bin=width, tz=tz, stuck_after="5h")
     spans = [
         span
         for span in map(lived, kd.analysis.classify(frame, stuck_after="5h").itertuples())
         if span
     ]
-    newest = frame["fetched_at"].max()
     limit = min(until, newest + MS) if len(frame) else since
     assert (len(table) > 0) == (limit > since)
     for row in table.itertuples():
@@ -323,3 +327,26 @@ def test_no_records_are_a_week_without_starts_and_no_level(records):
 def test_what_is_no_load_is_refused_with_what_is(records, options, match):
     with pytest.raises(kd.InvalidParameterError, match=match):
         kd.analysis.load(records, **options)
+
+
+def test_by_default_no_week_counts_of_which_copies_may_be_purged():
+    records = kd.sandbox.frames("small", 0).records
+    table = kd.analysis.load(records, tz="Asia/Shanghai")
+    about = table.attrs["koodrive"]
+    # From 4 December on nothing is missing, and Monday is the 8th.
+    assert about["history_complete_from"].startswith("2025-12-04")
+    assert about["since"] == "2025-12-07T16:00:00+00:00"
+    asked = kd.analysis.load(records, tz="Asia/Shanghai", since="2025-12-08")
+    pd.testing.assert_frame_equal(table, asked)
+    # Where no whole week is complete, all eight are, as far as they are known.
+    early = kd.analysis.load(records, until="2025-12-12", tz="Asia/Shanghai")
+    assert early.attrs["koodrive"]["since"] == "2025-10-12T16:00:00+00:00"
+
+
+@pytest.mark.parametrize("ask", [kd.analysis.load, kd.analysis.concentration])
+def test_a_window_after_the_fetch_is_refused_and_one_that_ends_after_it_says_so(records, ask):
+    with pytest.raises(kd.InvalidParameterError, match="begins after the fetch"):
+        ask(records, since="2026-02-01")
+    table = ask(records, since="2025-12-08", until="2026-01-01")
+    assert table.attrs["koodrive"]["seen_until"] == "2025-12-17T08:30:00+00:00"
+    assert ask(records, since="2025-12-08").attrs["koodrive"]["seen_until"] is None

@@ -137,3 +137,41 @@ def test_a_frame_that_is_neither_is_refused(records):
         kd.charts.load(pd.DataFrame({"hour": [1]}))
     with pytest.raises(kd.InvalidParameterError, match="made already"):
         kd.charts.load(kd.analysis.load(records), kind="running")
+
+
+def test_a_cut_table_is_drawn_where_it_belongs_and_says_so(records):
+    table = kd.analysis.load(records)
+    day = table[table["hour"].between(8, 18) & (table["weekday"] > 1)]
+    figure = kd.charts.load(day)
+    (cells,) = of_kind(figure, "heatmap")
+    for row in table.to_dict("records"):
+        z = cells.z[row["weekday"] - 1][row["hour"]]
+        is_shown = 8 <= row["hour"] <= 18 and row["weekday"] > 1
+        assert (z is not None) == is_shown
+        assert not is_shown or z == pytest.approx(row["starts_per_occurrence"], abs=0.001)
+    assert cells.customdata[0][9] == "Mon 09:00-10:00: not in the table"
+    assert figure.layout.title.text.startswith("Most backups of the hours shown start on ")
+    assert "Not drawn: hours that are not in the table." in subtitle(figure)
+    above, _ = of_kind(figure, "bar")
+    assert above.y[9] is not None
+    assert above.y[7] is None
+    with pytest.raises(kd.InvalidParameterError, match="an hour of the week twice"):
+        kd.charts.load(pd.concat([table, table]))
+
+
+def test_rates_of_weeks_that_were_purged_are_told_to_be_lower_bounds():
+    records = kd.sandbox.frames("small", 0).records
+    since_then = kd.charts.load(records)
+    assert "purged" not in subtitle(since_then)
+    assert "at least" not in since_then.layout.title.text
+    figure = kd.charts.load(records, since="8 weeks")
+    assert ": at least " in figure.layout.title.text
+    assert "may be purged: rates are lower bounds." in subtitle(figure)
+    level = kd.charts.load(records, kind="running", since="8 weeks")
+    assert level.layout.title.text.startswith("At least ")
+    assert "may be purged: levels are lower bounds." in subtitle(level)
+
+
+def test_a_window_that_ends_after_the_fetch_says_until_when_it_is_counted(records):
+    figure = kd.charts.load(records, since="2025-12-08", until="2026-01-01")
+    assert "ends after the fetch (17 Dec 2025 08:30)" in subtitle(figure)
