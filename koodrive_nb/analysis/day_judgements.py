@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import pandas as pd
 
 from koodrive_nb.analysis import deviations, rules
 from koodrive_nb.analysis.day_series import FEW
+from koodrive_nb.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from koodrive_nb.analysis.bins import Bins
     from koodrive_nb.analysis.day_series import Series
@@ -22,6 +24,7 @@ _LEAST_WEEKS = 3
 # A deviation that is sure, and yet so small that nobody would look into it, is no alarm.
 LEAST_RATIO = {"created": 1.5, "stuck_share": 2.0, "duration_p50_s": 1.25}
 VERDICTS = ("usual", "unusually_high", "unusually_low", "not_judged")
+_A_WEEKDAY = re.compile(r"earlier \w+days")
 ONLY_A_FALL = "earlier records may be purged: only a fall can be seen"
 
 
@@ -150,7 +153,8 @@ def message(metric: str, day: pd.Timestamp, row: Mapping[Any, Any], group: Seque
     """Say in one line what was found on a day, and what would have been usual."""
     named = " · ".join("(missing)" if pd.isna(value) else str(value) for value in group)
     begin = f"{day:%a} {day.day} {day:%b}" + (f", {named}" if named else "")
-    if row["verdict"] == "not_judged" and row["reason"] != ONLY_A_FALL:
+    is_barred = row["verdict"] == "not_judged"
+    if is_barred and row["reason"] != ONLY_A_FALL:
         return f"{begin}: not judged, {row['reason']}"
     value, usual, n = row["value"], row["usual"], int(row["n"])
     weeks = int(row["n_baseline"])
@@ -161,15 +165,54 @@ def message(metric: str, day: pd.Timestamp, row: Mapping[Any, Any], group: Seque
         backups = "backup" if n == 1 else "backups"
         what, much = f"{n:,} {backups} created, usually {least}{usual:,.0f}", "as many"
     elif metric == "stuck_share":
-        what = f"{100 * value:.1f} % of {n:,} backups did not complete, usually {100 * usual:.1f} %"
+        what = f"{_share(value)} of {n:,} backups did not complete, usually {_share(usual)}"
         much = "as much"
     else:
         what = f"half of {n:,} backups took {_time(value)} or longer, usually {_time(usual)}"
         much = "as long"
     is_told = value > 0 and row["verdict"].startswith("unusually") and not math.isnan(ratio)
-    times = f", {ratio:.2g} times {much}" if is_told else ""
-    return f"{begin}: {what} ({which} {day:%A}s){times}"
+    more = f", {ratio:.2g} times {much}" if is_told else ""
+    if is_barred:
+        more = f"; not judged, since {row['reason']}"
+    between = _between(metric, row["usual_lo"], row["usual_hi"])
+    return f"{begin}: {what}{between} ({which} {day:%A}s){more}"
+
+
+def _between(metric: str, low: float, high: float) -> str:
+    """Say from where to where a day is usual, counts as the whole numbers that still are."""
+    if metric == "created":
+        low = low if math.isnan(low) else math.ceil(low)
+        high = high if math.isnan(high) else math.floor(high)
+    write = _WRITTEN[metric]
+    ends = [
+        f"{word} {write(value)}"
+        for word, value in (("from", low), ("up to", high))
+        if not math.isnan(value) and (word == "up to" or value > 0)
+    ]
+    return f", usual {' '.join(ends)}" if ends else ""
+
+
+def reasons(table: pd.DataFrame) -> str:
+    """Say of how many days which reason is why they are not judged, the most frequent first."""
+    barred = table.loc[table["verdict"] == "not_judged", "reason"].dropna()
+    counts: dict[str, int] = {}
+    for reason in barred:
+        told = _A_WEEKDAY.sub("earlier days of the same weekday", str(reason))
+        counts[told] = counts.get(told, 0) + 1
+    ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    return ", ".join(f"{counted(n, 'day')} ({told})" for told, n in ranked)
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _time(seconds: float) -> str:
     return rules.span(round(seconds, 1))
+
+
+_WRITTEN: Mapping[str, Callable[[float], str]] = {
+    "created": "{:,.0f}".format,
+    "stuck_share": _share,
+    "duration_p50_s": _time,
+}

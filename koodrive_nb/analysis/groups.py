@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
@@ -9,11 +10,38 @@ import numpy as np
 import pandas as pd
 
 from koodrive_nb.analysis import rules
+from koodrive_nb.columns import columns
+from koodrive_nb.errors import InvalidParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _INT64_MAX = 2**63 - 1
+_ADDED = ("os_family", "device_label", "state", "stuck_reason")
+
+
+def check_keys(records: Any, keys: Sequence[str]) -> None:
+    """Check that what to group by is a column of the records, or one that classifying adds.
+
+    Raises:
+        InvalidParameterError: One is not; it says what to group by instead.
+    """
+    schema = rules.lazy(records, ()).collect_schema()
+    # Where a column of the schema is missing, it is the records that are to blame.
+    known = {*schema.names(), *_ADDED, *(column.name for column in columns("records"))}
+    unknown = [key for key in keys if key not in known]
+    if not unknown:
+        return
+    words = nw.String | nw.Categorical | nw.Enum | nw.Boolean
+    names = [name for name, kind in schema.items() if isinstance(kind, words)]
+    names = [*dict.fromkeys((*_ADDED, *names))]
+    close = difflib.get_close_matches(unknown[0], names, 1)
+    close += [name for name in names if unknown[0].lower() in name]
+    meant = f": did you mean {close[0]!r}?" if close else "."
+    raise InvalidParameterError(
+        f"by= names {unknown[0]!r}, which is no column of the records{meant} It takes "
+        f"{', '.join(names)}, or a column that you add."
+    )
 
 
 def same(keys: Sequence[str], row: Mapping[str, Any]) -> list[nw.Expr]:

@@ -46,7 +46,7 @@ _COLUMNS: Mapping[str, Any] = {
 
 def anomalies(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     records: Any,
-    metric: str = "created",
+    metric: str = "stuck_share",
     *,
     by: str | Sequence[str] | None = None,
     since: object = _DEFAULT_SINCE,
@@ -57,10 +57,11 @@ def anomalies(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
 ) -> pd.DataFrame:
     """Judge each day of a fleet by the same weekday of the six weeks before.
 
-    One row per group and local day, days without any record included. Metrics: "created", the
-    backups created; "stuck_share", of those that came to an end the share that did not complete,
-    from 0 to 1; "duration_p50_s", the median in seconds of those that completed, first attempts of
-    a device and module left out, per module, which `by` must then hold.
+    One row per group and local day, days without any record included. Metrics: "stuck_share", of
+    the backups that came to an end the share that did not complete, from 0 to 1; "created", the
+    backups created, which purged copies make too few of on most days, so that these are not judged;
+    "duration_p50_s", the median in seconds of those that completed, first attempts of a device and
+    module left out, per module, which `by` must then hold.
 
     Columns: the group's own; `day_start` and `day_end`, instants in UTC; `value`; `usual`, the
     median of those weekdays; `usual_lo` and `usual_hi`, between which nothing is unusual; `ratio` =
@@ -84,16 +85,20 @@ def anomalies(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     against all there are, which is less than there was: only a fall can be seen then.
 
     `since` and `until` are those of `kd.analysis.activity`; earlier weeks are used all the same.
+    `attrs` hold `seen_until`, the fetch, where the window ends after it. Devices, users and modules
+    may be filtered before, and so may the table. A filter of states falsifies shares, and one of
+    times leaves no earlier weeks.
 
     Source: modified z, Iglewicz and Hoaglin 1993.
 
     Raises:
-        InvalidParameterError: A column is missing, an argument is not what this takes, or the
-            table would have more than 5 000 rows.
+        InvalidParameterError: A column is missing, an argument is not what this takes, the window
+            begins after the fetch, or the table would have more than 5 000 rows.
     """
     keys = _keys(metric, by)
     zone = settings.display_zone(tz)
     check_session(records)
+    groups.check_keys(records, keys)
     frame, context = prepared(records, (*day_series.NEEDED, *keys), zone.key, as_of, stuck_after)
     window = arguments.window(since, until, zone.key, context.as_of)
     found, lead = _days(context, window)
@@ -137,6 +142,7 @@ def anomalies(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
         metric=metric,
         since=None if found is None else found.edges[lead].isoformat(),
         until=None if window[1] is None else window[1].isoformat(),
+        seen_until=_seen_until(context, window),
         history_complete_from=_latest(edges),
         made=made,
     )
@@ -164,6 +170,11 @@ def _days(
     """Cut the window into whole local days, and say how many come before it, to compare with."""
     if context.as_of is None:
         return None, 0
+    if window[0] is not None and window[0] >= context.as_of:
+        raise InvalidParameterError(
+            f"The window begins after the fetch ({context.as_of:%Y-%m-%d %H:%M} UTC): choose an "
+            "earlier since= or until=."
+        )
     zone = ZoneInfo(context.tz)
     limit = context.as_of + pd.Timedelta("1ms")
     limit = limit if window[1] is None else min(limit, window[1])
@@ -176,6 +187,14 @@ def _days(
     start = arguments.instant(midnight - pd.Timedelta(days=lead), "since", zone.key)
     found = bins.cut("day", zone, start, limit)
     return found, lead
+
+
+def _seen_until(
+    context: Context, window: tuple[pd.Timestamp | None, pd.Timestamp | None]
+) -> str | None:
+    if window[1] is None or context.as_of is None or window[1] <= context.as_of:
+        return None
+    return context.as_of.isoformat()
 
 
 def _edges(

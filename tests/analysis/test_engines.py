@@ -19,7 +19,7 @@ TABLES = {
     "load": [{"by": "module", "tz": "Europe/Berlin"}, {"kind": "running", "tz": "Asia/Shanghai"}],
     "deletion_backlog": [{"tz": "Asia/Shanghai"}],
     "anomalies": [
-        {"by": "module", "tz": "Asia/Shanghai"},
+        {"metric": "created", "by": "module", "tz": "Asia/Shanghai"},
         {"metric": "stuck_share"},
         {"metric": "duration_p50_s", "tz": "Europe/Berlin"},
     ],

@@ -29,6 +29,10 @@ def daily(make, counts, *, until="2025-12-16", zone="UTC", hour=12, **more):
     return frame.assign(record_id=[f"{number:019}" for number in range(len(at))]).astype(kinds)
 
 
+def fleet_of_few():
+    return kd.analysis.classify(kd.sandbox.frames("small").records)
+
+
 def on(table, day):
     return table[table["day_start"].dt.tz_convert("UTC") == pd.Timestamp(day, tz="UTC")].iloc[0]
 
@@ -38,7 +42,9 @@ def test_a_day_on_which_nothing_arrived_has_a_row_and_is_unusually_low(make):
     row = on(table, "2025-12-15")
     assert (row["value"], row["n"], row["usual"], row["ratio"]) == (0, 0, 20, 0)
     assert row["verdict"] == "unusually_low"
-    assert row["message"] == "Mon 15 Dec: 0 backups created, usually 20 (last 6 Mondays)"
+    assert row["message"] == (
+        "Mon 15 Dec: 0 backups created, usually 20, usual from 7 up to 41 (last 6 Mondays)"
+    )
     assert on(table, "2025-12-16")["verdict"] == "usual"
 
 
@@ -58,7 +64,8 @@ def test_as_many_again_is_unusually_high_and_the_message_says_how_many_times(mak
     row = on(judged(daily(make, [20] * 49 + [60])), "2025-12-16")
     assert row["verdict"] == "unusually_high"
     assert row["message"] == (
-        "Tue 16 Dec: 60 backups created, usually 20 (last 6 Tuesdays), 3 times as many"
+        "Tue 16 Dec: 60 backups created, usually 20, usual from 7 up to 41 (last 6 Tuesdays), "
+        "3 times as many"
     )
     assert row["value"] > row["usual_hi"]
     assert row["z"] > 3.5
@@ -140,7 +147,8 @@ def test_stuck_shares_count_the_abandoned_and_name_their_part(make):
     assert (row["n"], row["verdict"]) == (140, "unusually_high")
     assert row["value"] == pytest.approx(40 / 140)
     assert row["message"] == (
-        "Tue 9 Dec: 28.6 % of 140 backups did not complete, usually 0.0 % (last 6 Tuesdays)"
+        "Tue 9 Dec: 28.6 % of 140 backups did not complete, usually 0.0 %, usual up to 5.1 % "
+        "(last 6 Tuesdays)"
     )
 
 
@@ -166,8 +174,8 @@ def test_slow_days_are_found_by_module_without_first_attempts(make):
     high = table.loc[table["verdict"] == "unusually_high", "day_start"]
     assert list(high.dt.day) == [12, 13, 14, 15, 16]
     assert on(table, "2025-12-16")["message"] == (
-        "Tue 16 Dec, album: half of 40 backups took 1 min 30 s or longer, usually 1 min "
-        "(last 6 Tuesdays), 1.5 times as long"
+        "Tue 16 Dec, album: half of 40 backups took 1 min 30 s or longer, usually 1 min, "
+        "usual from 48 s up to 1 min 15 s (last 6 Tuesdays), 1.5 times as long"
     )
     assert on(table, "2025-12-10")["n"] == 40
 
@@ -195,10 +203,15 @@ def test_where_earlier_records_may_be_purged_a_fall_is_seen_and_a_rise_is_not(ma
     row = on(build(0), "2025-12-16")
     assert row["verdict"] == "unusually_low"
     assert row["message"] == (
-        "Tue 16 Dec: 0 backups created, usually at least 30 (3 of the last 6 Tuesdays)"
+        "Tue 16 Dec: 0 backups created, usually at least 30, usual from 11 "
+        "(3 of the last 6 Tuesdays)"
     )
     row = on(build(90), "2025-12-16")
     assert (row["verdict"], row["reason"]) == ("not_judged", day_judgements.ONLY_A_FALL)
+    assert row["message"] == (
+        "Tue 16 Dec: 95 backups created, usually at least 30 (3 of the last 6 Tuesdays); "
+        f"not judged, since {day_judgements.ONLY_A_FALL}"
+    )
 
 
 def test_what_was_purged_does_not_make_stuck_days_look_usual(make):
@@ -270,6 +283,79 @@ def test_as_many_records_are_behind_a_day_as_it_counts(dirty, metric, by):
         assert len(behind) == table["n"].iloc[position]
 
 
+def test_what_it_judges_by_itself_it_can_judge_in_a_small_fleet():
+    fleet = fleet_of_few()
+    table = kd.analysis.anomalies(fleet, tz=TZ)
+    assert table.attrs["koodrive"]["metric"] == "stuck_share"
+    assert (table["verdict"] != "not_judged").sum() == 25
+    # The reason why it is not the number of backups.
+    assert set(judged(fleet, tz=TZ)["verdict"]) == {"not_judged"}
+
+
+@pytest.mark.parametrize("metric", ["created", "stuck_share", "duration_p50_s"])
+def test_a_judged_day_says_up_to_where_it_is_usual(make, metric):
+    records = daily(make, [40] * 50, module="album", module_code="101")
+    table = judged(records, metric, since="7D", stuck_after="6h")
+    over = table[table["verdict"].isin(["usual", "unusually_high"])]
+    assert len(over) == 7
+    assert over["usual_hi"].notna().all()
+    assert over["message"].str.contains("up to ", regex=False).all()
+
+
+def test_days_that_are_not_judged_are_counted_by_their_reason():
+    words = "fewer than 3 earlier {}s to compare with"
+    table = pd.DataFrame(
+        {
+            "verdict": ["not_judged"] * 4 + ["usual", "unusually_low"],
+            "reason": [
+                *(words.format("Monday"), "the day is not over", words.format("Friday")),
+                *("records of that day may be purged", None, day_judgements.ONLY_A_FALL),
+            ],
+        }
+    )
+    assert day_judgements.reasons(table) == (
+        "2 days (fewer than 3 earlier days of the same weekday to compare with), "
+        "1 day (records of that day may be purged), 1 day (the day is not over)"
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"since": "2025-12-18"},
+        {"since": NOW},
+        {"until": "2026-12-01"},
+        {"since": "2D", "until": "2026-03-01"},
+    ],
+    ids=str,
+)
+def test_a_window_that_begins_after_the_fetch_is_refused(make, options):
+    with pytest.raises(
+        kd.InvalidParameterError, match=r"begins after the fetch \(2025-12-17 08:30"
+    ):
+        judged(daily(make, [20] * 50), **options)
+
+
+def test_a_window_that_ends_after_the_fetch_says_until_when_it_was_seen(make):
+    def seen(**options):
+        return judged(daily(make, [20] * 50), since="2025-12-01", **options).attrs["koodrive"]
+
+    assert seen(until="2025-12-20")["seen_until"] == NOW.isoformat()
+    assert seen(until=NOW)["seen_until"] is None
+    assert seen()["seen_until"] is None
+
+
+@pytest.mark.parametrize("metric", ["created", "stuck_share", "duration_p50_s"])
+def test_a_classified_frame_may_be_filtered_to_what_is_asked_of(metric):
+    records = fleet_of_few()
+    by = ["module", "os_family"]
+    whole = judged(records, metric, by=by, tz=TZ)
+    part = records[records["module"] == "album"]
+    mine = judged(part, metric, by=by, tz=TZ)
+    expected = whole[whole["module"] == "album"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(mine, expected)
+
+
 def test_no_records_make_an_empty_table_with_its_columns(make):
     full = judged(daily(make, [20] * 50), by="module")
     empty = judged(make().head(0), by="module")
@@ -284,7 +370,8 @@ def test_no_records_make_an_empty_table_with_its_columns(make):
         ({"metric": "size"}, "metric= takes created, stuck_share, duration_p50_s"),
         ({"metric": "duration_p50_s", "by": "os_family"}, "let by= hold 'module'"),
         ({"by": "value"}, "by= takes"),
-        ({"by": "colour"}, "lacks the column"),
+        ({"by": "os_familly"}, "no column of the records: did you mean 'os_family'"),
+        ({"by": "colour"}, "It takes os_family, .*module.* or a column that you add"),
         ({"since": "soon"}, "since= takes"),
         ({"until": "2025-12-01", "since": "2025-12-02"}, "since= must lie before"),
         ({"by": "record_id", "since": None}, "a later since=, or fewer groups"),
