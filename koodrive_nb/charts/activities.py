@@ -36,10 +36,12 @@ def activity(
     there are more than 756 in all. The subtitle tells of both. A bin that the window or "now" cuts
     is lighter, and shaded is what is so young that its share may still change. `events`, a pandas
     frame with `start`, `end` (missing: an instant) and `label`, are marked. `anomalies`, a table of
-    `kd.analysis.anomalies` with the same `by` and `tz`, marks its unusual days.
+    `kd.analysis.anomalies` of the same records, `by` and `tz`, marks its unusual days; rows of it
+    may be left out.
 
     Raises:
-        InvalidParameterError: It is neither, or an option is not what the analysis takes.
+        InvalidParameterError: It is neither, an option is not what the analysis takes, or the
+            unusual days are of other records, groups or zone.
     """
     return draw(table, events, anomalies)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from koodrive_nb.analysis import day_judgements
 from koodrive_nb.charts import theme
 from koodrive_nb.errors import InvalidParameterError
 
@@ -21,7 +22,15 @@ _LOOKS = {
     "unusually_low": ("unusually low for its weekday", "triangle-down"),
 }
 _LOOKS_OF_STUCK = {"unusually_high": ("unusually many stuck for its weekday", "star-diamond")}
-_NEEDED = {"day_start", "value", "verdict", "message"}
+_NEEDED = {"day_start", "value", "verdict", "reason", "message"}
+_OF_RECORDS = {
+    "source": "source",
+    "n_records": "number of records",
+    "first": "first record",
+    "last": "last record",
+    "as_of": "“now”",
+    "stuck_rule": "stuck limits",
+}
 _MESSAGE_CHARACTERS = 200
 
 
@@ -35,23 +44,22 @@ def draw(  # noqa: PLR0913 PLR0917 -- a figure in the making, and what it is mad
 ) -> str:
     """Mark the unusual days of a table of `kd.analysis.anomalies`; `parts` are the groups drawn.
 
-    Returns what the subtitle has to say of them. Each day is marked on what was created, or on the
-    share that completed, whichever the table judges.
+    Returns what the subtitle has to say of them, of days that are drawn alone. Each day is marked
+    on what was created, or on the share that completed, whichever the table judges.
 
     Raises:
-        InvalidParameterError: It is no such table, or one of other days, zone or groups.
+        InvalidParameterError: It is no such table, or one of other records, days, zone or groups.
     """
     if anomalies is None:
         return ""
     table, metric = _read(anomalies, about, keys)
-    unusual = table[table["verdict"].isin(list(_LOOKS))]
     panels = _panels(len(parts), metric, is_one=not keys)
     seen: set[str] = set()
-    n = 0
+    drawn = []
     for part, (x, y) in zip(parts, panels, strict=True):
-        mine = _of_group(unusual, part, keys)
+        mine = _of_group(table, part, keys)
         joined = part.merge(mine, left_on="bin_start", right_on="day_start", suffixes=("", "_of"))
-        n += len(joined)
+        drawn.append(joined[list(mine.columns)])
         for verdict, (name, symbol) in (_LOOKS if metric == "created" else _LOOKS_OF_STUCK).items():
             days = joined[joined["verdict"] == verdict]
             if days.empty:
@@ -74,12 +82,32 @@ def draw(  # noqa: PLR0913 PLR0917 -- a figure in the making, and what it is mad
                 hovertemplate="%{customdata}<extra></extra>",
             )
             seen.add(name)
-    judged = int((table["verdict"] != "not_judged").sum())
+    shown = pd.concat(drawn) if drawn else table.head(0)
+    return _told(shown, table, metric, sum(len(part) for part in parts))
+
+
+def _told(shown: pd.DataFrame, table: pd.DataFrame, metric: str, n_drawn: int) -> str:
+    """Say how many of the days that are drawn are marked and judged, and why others are not."""
+    judged = int((shown["verdict"] != "not_judged").sum())
+    n, n_all = (int(each["verdict"].isin(list(_LOOKS)).sum()) for each in (shown, table))
     what = "number of backups created" if metric == "created" else "share that did not complete"
-    return (
-        f"Marked: {theme.counted(n, 'day')} on which the {what} is unusual for the weekday, of "
-        f"{judged:,} judged; {len(table) - judged:,} are not judged."
-    )
+    marked = f"{theme.counted(n, 'day')} on which the {what} is unusual for the weekday"
+    words = [
+        f"Marked: {marked}, of {judged:,} judged."
+        if judged
+        else f"No day is marked, since the {what} is judged on none of those drawn."
+    ]
+    if len(shown) > judged:
+        words.append(f"Not judged: {theme.shown(day_judgements.reasons(shown), 400)}.")
+    if n_drawn > len(shown):
+        words.append(f"{theme.counted(n_drawn - len(shown), 'day')} drawn, yet not in the table.")
+    if n_all > n:
+        words.append(f"Not drawn: {theme.counted(n_all - n, 'unusual day')} of the table.")
+    until = theme.facts(table).get("seen_until")
+    if until:
+        at = pd.Timestamp(until).tz_convert(theme.facts(table).get("tz", "UTC"))
+        words.append(f"The days asked for end after the fetch ({at.day} {at:%b %Y %H:%M}).")
+    return " ".join(words)
 
 
 def _read(
@@ -101,6 +129,12 @@ def _read(
             f"anomalies= must be made with the by= and tz= of the activity, by={list(keys)!r} and "
             f"tz={about.get('tz')!r}."
         )
+    other = [words for name, words in _OF_RECORDS.items() if of.get(name) != about.get(name)]
+    if other:
+        raise InvalidParameterError(
+            f"anomalies= was made of other records than the activity, as their {', '.join(other)} "
+            "tell: pass the same frame, as_of= and stuck_after= to kd.analysis.anomalies()."
+        )
     return anomalies, metric
 
 
@@ -115,11 +149,12 @@ def _panels(n: int, metric: str, *, is_one: bool) -> list[tuple[str, str]]:
 
 
 def _of_group(table: pd.DataFrame, part: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    names = ["day_start", "verdict", "reason", "message"]
     if part.empty:
-        return table.head(0)
+        return table[names].head(0)
     is_mine = pd.Series(data=True, index=table.index)
     for key in keys:
         value = part[key].iloc[0]
         same = table[key].isna() if pd.isna(value) else table[key] == value
         is_mine &= same.fillna(value=False).astype(bool)
-    return table.loc[is_mine, ["day_start", "verdict", "message"]]
+    return table.loc[is_mine, names]

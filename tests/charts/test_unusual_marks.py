@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 
 import koodrive_nb as kd
+from koodrive_nb.analysis import day_judgements
 
 TZ = "Asia/Shanghai"
 NAMES = {"unusually high for its weekday", "unusually low for its weekday"}
@@ -21,7 +22,7 @@ def fleet():
 
 @pytest.fixture(scope="module")
 def table(fleet):
-    return kd.analysis.anomalies(fleet, tz=TZ)
+    return kd.analysis.anomalies(fleet, "created", tz=TZ)
 
 
 def marks(figure):
@@ -41,11 +42,82 @@ def test_without_the_table_nothing_is_marked_and_with_it_the_subtitle_counts(fle
     assert not marks(plain)
     assert "Marked" not in subtitle(plain)
     figure = kd.charts.activity(fleet, tz=TZ, anomalies=table)
-    judged = (table["verdict"] != "not_judged").sum()
     assert (
         "Marked: 1 day on which the number of backups created is unusual for the weekday, of "
-        f"{judged} judged; {len(table) - judged} are not judged."
+        f"1 judged. Not judged: {day_judgements.reasons(table)}."
     ) in subtitle(figure)
+    assert "records of that day may be purged" in subtitle(figure)
+
+
+def test_days_that_are_not_drawn_are_not_counted_as_marked(fleet, table):
+    bent = table.assign(verdict="unusually_low", reason=None)
+    bent.attrs = table.attrs
+    figure = kd.charts.activity(fleet, since="2025-12-01", bin="day", tz=TZ, anomalies=bent)
+    (mark,) = marks(figure)
+    assert len(mark.x) == 17
+    assert "Marked: 17 days on which" in subtitle(figure)
+    assert "of 17 judged." in subtitle(figure)
+    assert f"Not drawn: {len(table) - 17} unusual days of the table." in subtitle(figure)
+
+
+def test_where_no_day_can_be_judged_the_figure_says_why(fleet, table):
+    none = table.assign(verdict="not_judged", reason="records of that day may be purged")
+    none.attrs = table.attrs
+    figure = kd.charts.activity(fleet, tz=TZ, anomalies=none)
+    assert not marks(figure)
+    assert (
+        "No day is marked, since the number of backups created is judged on none of those drawn. "
+        "Not judged: 59 days (records of that day may be purged)."
+    ) in subtitle(figure)
+
+
+def test_a_table_of_days_after_the_fetch_says_until_when_was_seen(fleet):
+    late = kd.analysis.anomalies(fleet, since="4 weeks", until="2025-12-20", tz=TZ)
+    figure = kd.charts.activity(fleet, since="4 weeks", bin="day", tz=TZ, anomalies=late)
+    assert "The days asked for end after the fetch (17 Dec 2025 16:30)." in subtitle(figure)
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda table: table.head(55),
+        lambda table: table[table["verdict"] == "unusually_low"],
+        lambda table: table.query("verdict != 'not_judged'").reset_index(drop=True),
+        lambda table: table.sort_values("value", ascending=False),
+    ],
+    ids=["head", "filter", "query", "sort"],
+)
+def test_a_table_that_is_cut_is_welcome_and_its_missing_days_are_told(fleet, table, cut):
+    mine = cut(table)
+    figure = kd.charts.activity(fleet, tz=TZ, anomalies=mine)
+    (mark,) = marks(figure)
+    assert list(mark.x) == ["2025-12-09T12:00"]
+    missing = len(table) - len(mine)
+    assert ("not in the table" in subtitle(figure)) == bool(missing)
+    if missing:
+        assert f"{missing} days drawn, yet not in the table." in subtitle(figure)
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (lambda fleet: (fleet.head(len(fleet) - 1), {}), "number of records"),
+        (lambda fleet: (fleet[fleet["module"] == "album"], {}), "number of records"),
+        (lambda fleet: (fleet.assign(source="live"), {}), "source"),
+        (lambda fleet: (_again(fleet), {"as_of": "2025-12-15T00:00Z"}), "now"),
+        (lambda fleet: (_again(fleet), {"stuck_after": "2h"}), "stuck limits"),
+    ],
+    ids=["newest", "selection", "source", "now", "stuck"],
+)
+def test_a_table_of_other_records_is_refused(fleet, other, says):
+    records, options = other(fleet)
+    table = kd.analysis.anomalies(records, tz=TZ, **options)
+    with pytest.raises(kd.InvalidParameterError, match=f"other records.*{says}.*pass the same"):
+        kd.charts.activity(fleet, tz=TZ, anomalies=table)
+
+
+def _again(fleet):
+    return fleet[list(kd.schema("records")["column"])]
 
 
 def test_high_and_low_differ_by_their_symbol(fleet, table):
@@ -57,7 +129,7 @@ def test_high_and_low_differ_by_their_symbol(fleet, table):
 
 
 def test_groups_are_marked_in_their_own_panels_with_one_legend(fleet):
-    table = kd.analysis.anomalies(fleet, by="module", tz=TZ)
+    table = kd.analysis.anomalies(fleet, "created", by="module", tz=TZ)
     table["verdict"] = ["unusually_low"] + ["usual"] * (len(table) - 1)
     first = table["module"].iloc[0]
     figure = kd.charts.activity(fleet, by="module", tz=TZ, anomalies=table)
