@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from koodrive_nb import settings
-from koodrive_nb.analysis import arguments, bins, effects, retention, rules
+from koodrive_nb.analysis import arguments, bins, drivers, effects, groups, retention, rules
 from koodrive_nb.analysis.states import prepared
 from koodrive_nb.analysis.windows import Window
 from koodrive_nb.analysis.zones import check_session, epoch_ms
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from koodrive_nb.analysis.arguments import StuckAfter
 
-LEAST_PART = 0.25
-_CHANCE = 0.05
 _COUNTED, _YOUNG, _OPEN, _PURGED = range(4)
 _NEEDED = (*retention.NEEDED, "stuck_after_s")
 _COLUMNS: Mapping[str, Any] = {
@@ -34,6 +32,7 @@ _COLUMNS: Mapping[str, Any] = {
     **dict.fromkeys(("rate_effect_pp", "mix_effect_pp", "total_pp"), "float64"),
     **dict.fromkeys(("z", "p_value"), "float64"),
     "is_driver": "bool",
+    "reason": STRING,
 }
 
 
@@ -56,14 +55,16 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
     `rate_effect_pp`, for its share changed, and `mix_effect_pp`, for its weight did, which make
     `total_pp`. The totals of each dimension add up to the change. Segments of less than 100 backups
     in either window are one, "other (small)". `z` and `p_value`: how far `total_pp` is from the
-    part of the change that the segment's weight would bring, by chance alone; backups of one
-    device depend on each other, and count as one draw.
+    part of the change that the segment's weight would bring, and the probability that chance alone
+    brings as much, times the number of segments tested (Bonferroni), at most 1; missing where
+    nothing was tested. Backups of one device depend on each other, and count as one draw.
 
-    `attrs` hold the `change_pp`, its own `change_p_value`, and the `verdict` in words. A segment is
-    a driver (`is_driver`) if the change itself is no chance (p below 0.05), if `total_pp` is at
-    least a quarter of the change, and if `p_value`, times the number of segments tested
-    (Bonferroni), is below 0.05. That says what the change goes with, not what causes it. With less
-    than 100 backups in either window the table is empty.
+    `attrs` hold the `change_pp`, its own `change_p_value`, the number of segments tested,
+    `n_tested`, and the `verdict` in words. Segments are tested if the change itself is no chance (p
+    below 0.05). One is a driver (`is_driver`) if `total_pp` is at least a quarter of the change,
+    and beyond its weight's part with a `p_value` below 0.05; else `reason` says why not. That says
+    what the change goes with, not what causes it. With less than 100 backups in either window the
+    table is empty.
 
     `window` and `previous` are an ISO week such as "2025-W50" or a pair of instants, local in `tz`;
     `previous` is by default as long as the window, and ends where it begins. Backups younger than
@@ -71,7 +72,10 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
     Where the service purges, counted are the devices and modules of which no copy is missing since
     the earlier window began, and no driver is named unless that is so for nine in ten. `attrs`
     tell what that leaves out of both windows: `n_young`, `n_open` (in progress or unknown) and
-    `n_purged`.
+    `n_purged`; and `seen_until`, the fetch, where the window was not over by then.
+
+    Devices, users and modules may be filtered before. A filter of states, or of times that cuts
+    the windows, falsifies the share.
 
     Source: midpoint split of a weighted mean; variance of sums over clusters.
 
@@ -86,6 +90,7 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
     if before.end > this.start:
         raise InvalidParameterError("previous= must be over when window= begins.")
     check_session(records)
+    groups.check_keys(records, keys)
     frame, context = prepared(records, (*_NEEDED, *keys), zone, as_of, stuck_after)
     if context.as_of is not None and this.start >= context.as_of:
         raise InvalidParameterError(
@@ -100,6 +105,10 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
     _, (edge,) = retention.complete_from(frame, [], retention.MOST)
     is_purged = edge is not None and before.start < edge
     table, about = _explained(cells, keys, is_purged=is_purged)
+    seen_until = None
+    if context.as_of is not None and this.end > context.as_of:
+        seen_until = context.as_of.isoformat()
+        about["verdict"] += "; the window was not over at the fetch"
     made["kept"] = {
         key: [name for name in table["segment"][table["dimension"] == key] if name != effects.OTHER]
         for key in keys
@@ -110,6 +119,7 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
         until=made["end"],
         previous_start=made["previous_start"],
         previous_end=made["previous_end"],
+        seen_until=seen_until,
         **left_out,
         history_complete_from=None if edge is None else edge.isoformat(),
         **about,
@@ -202,10 +212,7 @@ def _explained(
     n0, n1 = int(cells["n_previous"].sum()), int(cells["n"].sum())
     about: dict[str, Any] = {"n_previous": n0, "n": n1}
     if min(n0, n1) < effects.FEW:
-        about["verdict"] = (
-            f"not enough data: {n0:,} backups came to an end in the earlier window and {n1:,} in "
-            f"this one, and fewer than {effects.FEW} tell nothing"
-        )
+        about["verdict"] = drivers.too_few(n0, n1)
         return pd.DataFrame({name: [] for name in _COLUMNS}).astype(dict(_COLUMNS)), about
     shares = cells["hits_previous"].sum() / n0, cells["hits"].sum() / n1
     about |= {"settled_share_previous": float(shares[0]), "settled_share": float(shares[1])}
@@ -216,58 +223,11 @@ def _explained(
         part = effects.split(effects.pooled(cells.assign(segment=cells[f"of {key}"])))
         order = part["total_pp"].abs().sort_values(ascending=False, kind="stable").index
         parts.append(part.loc[order].assign(dimension=key))
-    table = pd.concat(parts, ignore_index=True)
-    table["p_value"] = effects.probability(table["z"].to_numpy())
-    is_tested = table["segment"] != effects.OTHER
-    of_change = table["total_pp"] / about["change_pp"] if about["change_pp"] else 0 * table["z"]
-    # With the change, and beyond its own weight's part of it.
-    is_more = (table["z"] * about["change_pp"] > 0) & (of_change >= LEAST_PART)
-    is_sure = table["p_value"] * max(1, int(is_tested.sum())) < _CHANCE
-    may_be = about["change_p_value"] < _CHANCE and not is_purged
-    table["is_driver"] = is_tested & is_more & is_sure & may_be
+    table = drivers.judge(pd.concat(parts, ignore_index=True), about, is_purged=is_purged)
     table = table[list(_COLUMNS)].astype(dict(_COLUMNS))
-    about["verdict"] = _verdict(table, about, is_purged=is_purged)
+    about["n_tested"] = int(table["p_value"].notna().sum())
+    about["verdict"] = drivers.verdict(table, about, is_purged=is_purged)
     return table, about
-
-
-def _verdict(table: pd.DataFrame, about: Mapping[str, Any], *, is_purged: bool) -> str:
-    change = about["change_pp"]
-    went = "fell" if change < 0 else "rose"
-    told = (
-        f"The settled share {went} by {abs(change):.2f} percentage points, from "
-        f"{_percent(about['settled_share_previous'])} of {about['n_previous']:,} to "
-        f"{_percent(about['settled_share'])} of {about['n']:,} backups"
-    )
-    if is_purged:
-        return f"{told}: no driver is named, since records of the earlier window may be purged"
-    if about["change_p_value"] >= _CHANCE:
-        return f"{told}: no more than chance, and no clear driver"
-    drivers = table[table["is_driver"]]
-    if drivers.empty:
-        return f"{told}: no clear driver, since no segment stands out from the others"
-    ranked = drivers.assign(part=drivers["total_pp"].abs()).sort_values(
-        "part", ascending=False, kind="stable"
-    )
-    named = "; ".join(_driver(row) for row in ranked.to_dict("records"))
-    return f"{told}: associated with {named}"
-
-
-def _driver(row: Mapping[Any, Any]) -> str:
-    is_rate = abs(row["rate_effect_pp"]) >= abs(row["mix_effect_pp"])
-    before, now = (
-        (row["settled_share_previous"], row["settled_share"])
-        if is_rate
-        else (row["weight_previous"], row["weight"])
-    )
-    what = "its share went" if is_rate else "its part of all backups went"
-    return (
-        f"{rules.word(str(row['dimension']))} {row['segment']}, {row['total_pp']:+.2f} percentage "
-        f"points ({what} from {_percent(before)} to {_percent(now)})"
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def records_behind(

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from koodrive_nb import analysis
-from koodrive_nb.analysis import effects
-from koodrive_nb.analysis.rules import word
+from koodrive_nb.analysis import drivers
+from koodrive_nb.analysis.rules import span, word
 from koodrive_nb.charts import days, theme
 from koodrive_nb.charts.sketch import Sketch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pandas as pd
     import plotly.graph_objects as go
 
 _MOST = 12
 _ROW_PX = 26
 _LEAST_PX = 120
+_EMPTY_PX = 20
 _STEP = 0.36
 _ROOM = 0.12
 _WHOLE, _LOWER, _HIGHER = "the whole change", "lowers the share", "raises the share"
@@ -59,6 +61,7 @@ def explain_change(table: pd.DataFrame) -> go.Figure:
             "ticktext": [row["label"] for row in rows],
             "range": [len(rows) - 0.4, -0.6],
             "showgrid": False,
+            "visible": bool(rows),
         },
         bargap=0,
         uniformtext={"mode": "show", "minsize": 11},
@@ -67,8 +70,8 @@ def explain_change(table: pd.DataFrame) -> go.Figure:
         figure,
         _title(about),
         _subtitle(table, about),
-        plot_px=max(_LEAST_PX, _ROW_PX * len(rows)),
-        alt=f"{_title(about)}: {theme.shown(about.get('verdict', ''), 500)}",
+        plot_px=max(_LEAST_PX, _ROW_PX * len(rows)) if rows else _EMPTY_PX,
+        alt=f"{_title(about)}. {_said(about)}",
     )
 
 
@@ -80,32 +83,39 @@ def _rows(table: pd.DataFrame, about: Mapping[str, Any]) -> list[dict[str, Any]]
         at = 0.0
         steps = part.to_dict("records")
         for step in steps[:_MOST]:
-            rows.append(_step(step, at))
+            rows.append(_step(step, at, about))
             at += step["total_pp"]
         rest = steps[_MOST:]
         if rest:
             total = sum(step["total_pp"] for step in rest)
             label = theme.counted(len(rest), "other")
-            rows.append(_bar(label, at, total, f"<b>{label}</b>, {total:+.2f} points together"))
+            words = f"<b>{label}</b>, {_signed(total)} points together"
+            rows.append(_bar(label, at, total, words))
             at += total
-        words = f"<b>the whole change</b>, {at:+.2f} points"
+        words = f"<b>the whole change</b>, {_signed(at)} points"
         if "n" in about:
             words += f"<br>{_of(about)}"
         rows.append(_bar("all", 0.0, at, words) | {"kind": _WHOLE})
     return rows
 
 
-def _step(step: Mapping[Any, Any], at: float) -> dict[str, Any]:
+def _step(step: Mapping[Any, Any], at: float, about: Mapping[str, Any]) -> dict[str, Any]:
     name = theme.group([step["segment"]], [str(step["dimension"])])
-    words = [f"<b>{name}</b>, {step['total_pp']:+.2f} points", _of(step)]
+    words = [f"<b>{name}</b>, {_signed(step['total_pp'])} points", _of(step)]
     weight = (100 * step[which] for which in ("weight_previous", "weight"))
     words.append("{:.1f} % of all backups before, {:.1f} % now".format(*weight))
     words.append(
-        f"by its own share {step['rate_effect_pp']:+.2f}, by its weight "
-        f"{step['mix_effect_pp']:+.2f} points"
+        f"by its own share {_signed(step['rate_effect_pp'])}, by its weight "
+        f"{_signed(step['mix_effect_pp'])} points"
     )
-    if step["segment"] != effects.OTHER:
-        words.append(f"p = {step['p_value']:.2g} that it is no more than its weight's part")
+    if not pd.isna(step["p_value"]):
+        tests = theme.counted(about.get("n_tested", 1), "test")
+        words.append(
+            f"p = {step['p_value']:.2g} of {tests}; a driver has less than {drivers.CHANCE}"
+        )
+    why_not = step.get("reason")
+    if not step["is_driver"] and not pd.isna(why_not):
+        words.append(f"no driver: {theme.shown(why_not, 120)}")
     label = f"{_MARK} <b>{name}</b>" if step["is_driver"] else name
     return _bar(label, at, step["total_pp"], "<br>".join(words))
 
@@ -134,7 +144,7 @@ def _draw(figure: Sketch, name: str, part: list[tuple[int, dict[str, Any]]]) -> 
         x=[round(row["total"], 4) for _, row in part],
         width=2 * _STEP,
         marker=_PAINT[name] | {"line": {"width": 0}},
-        text=[f"{row['total']:+.2f}".replace("-", "\u2212") for _, row in part],
+        text=[_signed(row["total"]) for _, row in part],
         textposition="outside",
         cliponaxis=False,
         customdata=[row["words"] for _, row in part],
@@ -164,11 +174,21 @@ def _span(rows: list[dict[str, Any]]) -> list[float]:
     return [round(low - room * (low < 0 or high <= 0), 4), round(high + room, 4)]
 
 
+def _signed(points: float) -> str:
+    text = f"{points:+.2f}".replace("-", "\u2212")
+    return text if float(text[1:]) else text[1:]
+
+
 def _title(about: Mapping[str, Any]) -> str:
     if "change_pp" not in about:
         return "What the change of the settled share goes with"
-    went = "fell" if about["change_pp"] < 0 else "rose"
-    return f"The settled share {went} by {abs(about['change_pp']):.2f} percentage points"
+    return drivers.went(about["change_pp"])
+
+
+def _said(about: Mapping[str, Any]) -> str:
+    """Give the verdict without what the title says already."""
+    rest = str(about.get("verdict", "")).removeprefix(_title(about)).removeprefix(", ")
+    return theme.shown(rest[:1].upper() + rest[1:], 600)
 
 
 def _subtitle(table: pd.DataFrame, about: Mapping[str, Any]) -> list[str]:
@@ -177,7 +197,7 @@ def _subtitle(table: pd.DataFrame, about: Mapping[str, Any]) -> list[str]:
     kinds = (
         (about.get("n_young"), "younger than the stuck limit"),
         (about.get("n_open"), "in progress or unknown"),
-        (about.get("n_purged"), "beside which others may be purged"),
+        (about.get("n_purged"), "of devices whose earlier backups may be purged"),
     )
     left_out = ", ".join(f"{n:,} {what}" for n, what in kinds if n)
     is_marked = bool(table["is_driver"].any())
@@ -186,11 +206,25 @@ def _subtitle(table: pd.DataFrame, about: Mapping[str, Any]) -> list[str]:
         f"Now: {counted[1]}, {theme.window(days.told(about))}, {theme.provenance(about)}"
     )
     return [
-        theme.shown(about.get("verdict", ""), 600),
+        _said(about),
         windows,
+        _running(about),
         f"{_MARK} Stands out from what its weight would bring; that is no cause."
         if is_marked
         else "",
         f"Left out of both: {left_out}." if left_out else "",
         theme.shown(about.get("stuck_rule", ""), 400),
     ]
+
+
+def _running(about: Mapping[str, Any]) -> str:
+    """Say how much of a window there is that was not over at the fetch."""
+    if not about.get("seen_until"):
+        return ""
+    since, until, seen = (pd.Timestamp(about[name]) for name in ("since", "until", "seen_until"))
+    at = seen.tz_convert(about.get("tz", "UTC"))
+    parts = [span((end - since).total_seconds()) for end in (seen, until)]
+    return (
+        f"This window was not over at the fetch ({at.day} {at:%b %H:%M}): {parts[0]} of its "
+        f"{parts[1]} are compared with the whole one before."
+    )

@@ -143,6 +143,97 @@ def test_small_segments_are_pooled_and_never_named(make):
     assert not table["is_driver"].any()
 
 
+def test_where_no_segment_can_be_tested_the_verdict_says_so_and_not_that_none_stands_out(make):
+    parts = both((300, 3), (900, 9), (300, 60), (900, 9))
+    records = crowd(make, parts)
+    table = explain(records, by="device_id")
+    about = table.attrs["koodrive"]
+    assert about["n_tested"] == 0
+    assert said(table).endswith(
+        ": not enough data to name a driver, since of device id no segment with others beside it "
+        "has 100 backups in both windows"
+    )
+    both_by = explain(records, by=["os_family", "device_id"])
+    assert both_by.loc[both_by["is_driver"], "segment"].tolist() == ["ios"]
+    assert said(both_by).endswith("; not enough data of device id")
+    # All that is left is of one system: there is nothing to tell it from.
+    alone = explain(records[records["device_os"] == "ios"])
+    assert alone["reason"].tolist() == ["not tested: all backups are in it"]
+    assert "not enough data to name a driver, since of os family no segment" in said(alone)
+
+
+def test_what_is_no_more_than_chance_and_cannot_be_tested_says_both(make):
+    table = explain(crowd(make, both((300, 3), (900, 9), (300, 5), (900, 9))), by="device_id")
+    assert ": no more than chance, and not enough data to name a driver, since" in said(table)
+
+
+def test_a_probability_stands_where_it_was_tested_and_every_other_segment_says_why_not(make):
+    # Of three systems one fails; another lost backups, all of them good ones.
+    parts = [
+        *((2, "ios", 300, 3), (2, "android", 900, 9), (2, "windows", 50, 0)),
+        *((9, "ios", 300, 60), (9, "android", 900, 9), (9, "windows", 50, 0)),
+    ]
+    table = explain(crowd(make, parts)).set_index("segment")
+    assert table.loc["ios", "p_value"] < 0.05
+    assert pd.isna(table.loc["ios", "reason"])
+    assert table.loc["android", "reason"] == "less than a quarter of the change"
+    assert table.loc["android", ["z", "p_value"]].notna().all()
+    other = table.loc[effects.OTHER]
+    assert other["reason"].startswith("not tested: made of segments with fewer than 100 backups")
+    assert other[["z", "p_value"]].isna().all()
+    assert (table["reason"].isna() == table["is_driver"]).all()
+
+
+def test_where_the_change_is_chance_no_segment_is_tested(make):
+    table = explain(crowd(make, both((300, 3), (900, 9), (300, 5), (900, 9))))
+    assert table[["z", "p_value"]].isna().all(axis=None)
+    assert (
+        table["reason"]
+        .str.startswith("not tested: the change itself is no more than chance (p = 0.")
+        .all()
+    )
+
+
+def test_a_probability_is_that_of_all_tests_together(make):
+    counts = [(300, 3), (300, 3), (300, 3), (300, 60), (300, 9), (300, 3)]
+    systems = ("ios", "android", "windows")
+    days = [(day, system) for day in (2, 9) for system in systems]
+    parts = [(*each, *count) for each, count in zip(days, counts, strict=True)]
+    table = explain(crowd(make, parts))
+    alone = effects.probability(table["z"].to_numpy(dtype="float64"))
+    assert table.attrs["koodrive"]["n_tested"] == 3
+    assert table["p_value"].tolist() == pytest.approx(np.minimum(3 * alone, 1).tolist())
+
+
+@pytest.mark.parametrize("stuck", [9, 10])
+def test_a_share_that_did_not_move_did_not_change(make, stuck):
+    table = explain(crowd(make, both((30000, 300), (90000, 9), (30000, 300), (90000, stuck))))
+    assert said(table).startswith("The settled share did not change, with 99.7 % of 120,000 before")
+    assert "0.00" not in said(table)
+
+
+def test_a_window_that_was_not_over_at_the_fetch_says_so(make):
+    records = crowd(make, [(9, "ios", 300, 3), (15, "ios", 300, 3)])
+    table = explain(records, window="2025-W51", previous=WINDOW, stuck_after="6h")
+    assert table.attrs["koodrive"]["seen_until"] == "2025-12-17T08:30:00+00:00"
+    assert said(table).endswith("; the window was not over at the fetch")
+    over = explain(records, window=("2025-12-15", "2025-12-17"), stuck_after="6h")
+    assert over.attrs["koodrive"]["seen_until"] is None
+    assert "not over" not in said(over)
+
+
+def test_a_classified_frame_may_be_filtered_to_devices_modules_or_systems():
+    records = kd.analysis.classify(kd.sandbox.frames("small").records)
+    by = ["os_family"]
+    part = records[records["os_family"] == "android"]
+    table = explain(part, by=by, window="2025-W50", tz="Asia/Shanghai")
+    whole = explain(records, by=by, window="2025-W50", tz="Asia/Shanghai").set_index("segment")
+    names = ["n_previous", "n", "settled_share_previous", "settled_share"]
+    assert table.set_index("segment").loc["android", names].tolist() == pytest.approx(
+        whole.loc["android", names].tolist()
+    )
+
+
 def test_less_than_100_backups_tell_nothing(make):
     table = explain(crowd(make, [(2, "ios", 99, 0), (9, "ios", 500, 250)]))
     assert len(table) == 0
@@ -306,10 +397,17 @@ def test_as_many_records_are_behind_a_segment_as_it_counts(make):
         ({"previous": ("2025-12-01", "2025-12-10")}, "previous= must be over"),
         ({"by": []}, "by= takes"),
         ({"by": "segment"}, "by= takes"),
-        ({"by": "colour"}, "lacks the column"),
+        ({"by": "os_familly"}, "no column of the records: did you mean 'os_family'"),
+        ({"by": "os"}, "did you mean 'os_family'"),
+        ({"by": "colour"}, "It takes os_family, .*module.* or a column that you add"),
     ],
     ids=str,
 )
 def test_what_it_does_not_take_is_refused_with_what_it_does(records, options, says):
     with pytest.raises(kd.InvalidParameterError, match=says):
         explain(records, **options)
+
+
+def test_of_a_frame_that_is_none_of_records_the_frame_is_to_blame(records):
+    with pytest.raises(kd.InvalidParameterError, match=r"lacks the column.*module"):
+        kd.analysis.explain_change(records.drop(columns="module"), window=WINDOW)
