@@ -74,8 +74,9 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
     tell what that leaves out of both windows: `n_young`, `n_open` (in progress or unknown) and
     `n_purged`; and `seen_until`, the fetch, where the window was not over by then.
 
-    Devices, users and modules may be filtered before. A filter of states, or of times that cuts
-    the windows, falsifies the share.
+    Devices, users and modules may be filtered before. A filter of states falsifies the share, and
+    hides that records were purged where it leaves none to be deleted (`n_to_be_deleted`); one of
+    times must leave whole windows.
 
     Source: midpoint split of a weighted mean; variance of sums over clusters.
 
@@ -105,6 +106,7 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
     _, (edge,) = retention.complete_from(frame, [], retention.MOST)
     is_purged = edge is not None and before.start < edge
     table, about = _explained(cells, keys, is_purged=is_purged)
+    deleting = frame.filter(nw.col("state") == "to_be_deleted")
     seen_until = None
     if context.as_of is not None and this.end > context.as_of:
         seen_until = context.as_of.isoformat()
@@ -120,6 +122,7 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
         previous_start=made["previous_start"],
         previous_end=made["previous_end"],
         seen_until=seen_until,
+        n_to_be_deleted=int(rules.collect(deleting.select(n=nw.len()))["n"].iloc[0]),
         **left_out,
         history_complete_from=None if edge is None else edge.isoformat(),
         **about,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from koodrive_nb.analysis import effects, rules
+from koodrive_nb.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,8 +70,8 @@ def went(change_pp: float) -> str:
 def too_few(n_previous: int, n: int) -> str:
     """Say that either window has too few backups to tell anything."""
     return (
-        f"not enough data: {n_previous:,} backups came to an end in the earlier window and {n:,} "
-        f"in this one, and fewer than {effects.FEW} tell nothing"
+        f"not enough data: {counted(n_previous, 'backup')} came to an end in the earlier window "
+        f"and {n:,} in this one, and fewer than {effects.FEW} tell nothing"
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _INT64_MAX = 2**63 - 1
 _ADDED = ("os_family", "device_label", "state", "stuck_reason")
+_NO_GROUPS = {"record_id", "properties", "extra", "status", "state", "stuck_reason"}
 
 
 def check_keys(records: Any, keys: Sequence[str]) -> None:
@@ -34,7 +35,7 @@ def check_keys(records: Any, keys: Sequence[str]) -> None:
         return
     words = nw.String | nw.Categorical | nw.Enum | nw.Boolean
     names = [name for name, kind in schema.items() if isinstance(kind, words)]
-    names = [*dict.fromkeys((*_ADDED, *names))]
+    names = [name for name in dict.fromkeys((*_ADDED, *names)) if name not in _NO_GROUPS]
     close = difflib.get_close_matches(unknown[0], names, 1)
     close += [name for name in names if unknown[0].lower() in name]
     meant = f": did you mean {close[0]!r}?" if close else "."

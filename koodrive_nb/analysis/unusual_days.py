@@ -85,8 +85,9 @@ def anomalies(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     against all there are, which is less than there was: only a fall can be seen then.
 
     `since` and `until` are those of `kd.analysis.activity`; earlier weeks are used all the same.
-    `attrs` hold `seen_until`, the fetch, where the window ends after it. Devices, users and modules
-    may be filtered before, and so may the table. A filter of states falsifies shares, and one of
+    `attrs` hold `seen_until`, the fetch, where the window ends after it, and `n_to_be_deleted`.
+    Devices, users and modules may be filtered before, and so may the table. A filter of states
+    falsifies shares, and hides that records were purged where it leaves none to be deleted; one of
     times leaves no earlier weeks.
 
     Source: modified z, Iglewicz and Hoaglin 1993.
@@ -106,18 +107,21 @@ def anomalies(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     made |= {"limit": None if found is None else found.limit.isoformat()}
     made |= arguments.plain(as_of=as_of, stuck_after=stuck_after)
     edges: list[pd.Timestamp | None] = []
+    n_deleting = None
     table = _empty(keys)
     if found is not None:
-        limit_ms = bins.epoch(found.limit)
+        limit_ms, n_days = bins.epoch(found.limit), len(found.edges) - 1 - lead
         series = day_series.measure(frame, metric, found, keys, limit_ms)
-        if len(series.group) * (len(found.edges) - 1 - lead) > bins.AT_MOST:
+        if len(series.group) * n_days > bins.AT_MOST:
             raise InvalidParameterError(
                 f"Days and groups would make more than {bins.AT_MOST:,} rows: take a later since=, "
                 "or fewer groups in by=."
             )
         if metric in _COMPLETE_SHARE:
             edges = _edges(frame, keys, series.group, _COMPLETE_SHARE[metric])
-        now = rules.collect(frame.select(now=nw.col("as_of").min()))["now"].iloc[0]
+        is_deleting = (nw.col("state") == "to_be_deleted").cast(nw.Int64)
+        seen = rules.collect(frame.select(now=nw.col("as_of").min(), n=is_deleting.sum()))
+        now, n_deleting = seen["now"].iloc[0], int(seen["n"].iloc[0])
         table = _table(series, found, keys, lead)
         is_over = (table["day_end"] <= found.limit) & (table["day_end"] <= now)
         spans = table.rename(columns={"day_start": "bin_start", "day_end": "bin_end"})
@@ -134,7 +138,7 @@ def anomalies(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
         table = pd.concat([table, judged], axis=1)
         table = _in_words(table, metric, keys, zone)
         order = groups.in_order(series.group, keys, pd.Series(series.n.sum(axis=1)))
-        rows = np.arange(len(table)).reshape(len(series.group), -1)[order.to_numpy()].ravel()
+        rows = np.arange(len(table)).reshape(len(series.group), n_days)[order.to_numpy()].ravel()
         table = table.iloc[rows].reset_index(drop=True)
     table = table[[*keys, *_COLUMNS]].astype(dict(_COLUMNS))
     table.attrs[ATTRS] = context.as_attrs(
@@ -143,6 +147,7 @@ def anomalies(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
         since=None if found is None else found.edges[lead].isoformat(),
         until=None if window[1] is None else window[1].isoformat(),
         seen_until=_seen_until(context, window),
+        n_to_be_deleted=n_deleting,
         history_complete_from=_latest(edges),
         made=made,
     )

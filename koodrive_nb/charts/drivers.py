@@ -209,6 +209,7 @@ def _subtitle(table: pd.DataFrame, about: Mapping[str, Any]) -> list[str]:
         _said(about),
         windows,
         _running(about),
+        theme.unmarked(about),
         f"{_MARK} Stands out from what its weight would bring; that is no cause."
         if is_marked
         else "",

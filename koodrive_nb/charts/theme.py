@@ -198,6 +198,16 @@ def purged_before(about: Mapping[str, Any], what: str) -> str:
     return f"Backups from before {at.day} {at:%b %Y} may be purged: {what} are lower bounds."
 
 
+def unmarked(about: Mapping[str, Any]) -> str:
+    """Say that nothing shows what was purged where no record is left that waits for deletion."""
+    is_none = about.get("n_records") and about.get("n_to_be_deleted") == 0
+    return (
+        "No record waits for deletion: were they filtered out, what is older looks wrong."
+        if is_none
+        else ""
+    )
+
+
 def not_drawn(about: Mapping[str, Any]) -> str:
     """Say which records have no place in a figure of that span."""
     now = f"after {_minute(about, about['as_of'])}" if about.get("as_of") else "later"

@@ -107,7 +107,8 @@ def _told(shown: pd.DataFrame, table: pd.DataFrame, metric: str, n_drawn: int) -
     if until:
         at = pd.Timestamp(until).tz_convert(theme.facts(table).get("tz", "UTC"))
         words.append(f"The days asked for end after the fetch ({at.day} {at:%b %Y %H:%M}).")
-    return " ".join(words)
+    words.append(theme.unmarked(theme.facts(table)))
+    return " ".join(filter(None, words))
 
 
 def _read(

@@ -234,6 +234,16 @@ def test_a_classified_frame_may_be_filtered_to_devices_modules_or_systems():
     )
 
 
+@pytest.mark.parametrize("left", ["completed", "to_be_deleted", None])
+def test_it_tells_how_many_records_wait_for_deletion_since_none_may_be_a_filter(left):
+    fleet = kd.analysis.classify(kd.sandbox.frames("small").records)
+    part = fleet[fleet["state"] == left] if left else fleet.head(0)
+    table = explain(part, window="2025-W50")
+    n = (part["state"] == "to_be_deleted").sum()
+    assert table.attrs["koodrive"]["n_to_be_deleted"] == n
+    assert bool(n) == (left == "to_be_deleted")
+
+
 def test_less_than_100_backups_tell_nothing(make):
     table = explain(crowd(make, [(2, "ios", 99, 0), (9, "ios", 500, 250)]))
     assert len(table) == 0

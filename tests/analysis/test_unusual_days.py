@@ -356,6 +356,22 @@ def test_a_classified_frame_may_be_filtered_to_what_is_asked_of(metric):
     pd.testing.assert_frame_equal(mine, expected)
 
 
+@pytest.mark.parametrize("metric", ["created", "stuck_share", "duration_p50_s"])
+def test_records_of_which_none_counts_are_no_error(make, metric):
+    stuck = daily(make, [3] * 9, status_code=0, end_time=None, duration_s=None)
+    table = judged(stuck, metric)
+    assert not table["verdict"].str.startswith("unusually").any()
+
+
+def test_it_tells_how_many_records_wait_for_deletion_since_none_may_be_a_filter():
+    fleet = fleet_of_few()
+    n = (fleet["state"] == "to_be_deleted").sum()
+    for metric in ("stuck_share", "created"):
+        assert judged(fleet, metric).attrs["koodrive"]["n_to_be_deleted"] == n > 0
+        some = judged(fleet[fleet["state"] == "completed"], metric)
+        assert some.attrs["koodrive"]["n_to_be_deleted"] == 0
+
+
 def test_no_records_make_an_empty_table_with_its_columns(make):
     full = judged(daily(make, [20] * 50), by="module")
     empty = judged(make().head(0), by="module")

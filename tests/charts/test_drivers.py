@@ -131,6 +131,13 @@ def test_the_subtitle_names_both_windows_zone_source_rule_and_the_verdict(table)
     assert f"{about['n_purged']:,} of devices whose earlier backups may be purged" in text
 
 
+def test_a_filter_that_hides_what_was_purged_is_told(fleet, table):
+    words = "No record waits for deletion: were they filtered out, what is older looks wrong."
+    assert words not in subtitle(kd.charts.explain_change(table))
+    part = fleet[fleet["state"] != "to_be_deleted"]
+    assert words in subtitle(kd.charts.explain_change(part, **WINDOW))
+
+
 def test_a_driver_is_marked_in_its_label(table):
     marked = table.assign(is_driver=table.index == 0)
     marked.attrs = table.attrs

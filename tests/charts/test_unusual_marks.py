@@ -77,6 +77,15 @@ def test_a_table_of_days_after_the_fetch_says_until_when_was_seen(fleet):
     assert "The days asked for end after the fetch (17 Dec 2025 16:30)." in subtitle(figure)
 
 
+def test_a_filter_that_hides_what_was_purged_is_told(fleet, table):
+    part = fleet[fleet["state"] != "to_be_deleted"]
+    words = "No record waits for deletion: were they filtered out, what is older looks wrong."
+    for records, is_told in ((part, True), (fleet, False)):
+        days = kd.analysis.anomalies(records, tz=TZ)
+        text = subtitle(kd.charts.activity(records, tz=TZ, anomalies=days))
+        assert (words in text) == is_told
+
+
 @pytest.mark.parametrize(
     "cut",
     [
