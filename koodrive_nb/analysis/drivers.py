@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LEAST_PART = 0.25
 CHANCE = 0.05
+_LEAST_TESTED = 0.5
 _SMALL = f"not tested: made of segments with fewer than {effects.FEW} backups in a window"
 _ALONE = "not tested: all backups are in it"
 _PURGED = "not tested: records of the earlier window may be purged"
@@ -89,18 +90,19 @@ def verdict(table: pd.DataFrame, about: Mapping[str, Any], *, is_purged: bool) -
     )
     if is_purged:
         return f"{told}: no driver is named, since records of the earlier window may be purged"
-    untested = _untested(table)
+    untested, share = _untested(table)
     is_nothing = len(untested) == table["dimension"].nunique()
     lacking = (
-        f"not enough data to name a driver, since of {_listed(untested)} no segment with others "
-        f"beside it has {effects.FEW} backups in both windows"
+        f"not enough data to name a driver, since segments of {_listed(untested)} with "
+        f"{effects.FEW} backups in both windows, and others beside them, hold "
+        f"{f'only {_percent(share)}' if share else 'none'} of the backups"
     )
     if about["change_p_value"] >= CHANCE:
         return f"{told}: no more than chance, and {lacking if is_nothing else 'no clear driver'}"
-    if is_nothing:
-        return f"{told}: {lacking}"
     found = table[table["is_driver"]]
     named = "; ".join(_driver(row) for row in _ranked(found).to_dict("records"))
+    if is_nothing and not named:
+        return f"{told}: {lacking}"
     said = (
         f"associated with {named}"
         if named
@@ -110,12 +112,13 @@ def verdict(table: pd.DataFrame, about: Mapping[str, Any], *, is_purged: bool) -
     return f"{told}: {said}{more}"
 
 
-def _untested(table: pd.DataFrame) -> list[str]:
-    """Give the dimensions of which no segment can be tested, whatever the change is."""
-    can_be = table.groupby("dimension", sort=False)["reason"].apply(
-        lambda reasons: not reasons.isin([_SMALL, _ALONE]).all()
-    )
-    return [str(name) for name in can_be.index[~can_be.astype(bool)]]
+def _untested(table: pd.DataFrame) -> tuple[list[str], float]:
+    """Give the dimensions most of whose backups no test can tell of, and the part it can."""
+    can_be = ~table["reason"].isin([_SMALL, _ALONE]).to_numpy(dtype=bool)
+    weights = table[["weight_previous", "weight"]].mean(axis=1).where(can_be, 0.0)
+    sums = weights.groupby(table["dimension"], sort=False).sum()
+    lacking = sums[sums < _LEAST_TESTED]
+    return [str(name) for name in lacking.index], float(lacking.max()) if len(lacking) else 1.0
 
 
 def _listed(names: list[str]) -> str:

@@ -150,8 +150,8 @@ def test_where_no_segment_can_be_tested_the_verdict_says_so_and_not_that_none_st
     about = table.attrs["koodrive"]
     assert about["n_tested"] == 0
     assert said(table).endswith(
-        ": not enough data to name a driver, since of device id no segment with others beside it "
-        "has 100 backups in both windows"
+        ": not enough data to name a driver, since segments of device id with 100 backups in both "
+        "windows, and others beside them, hold none of the backups"
     )
     both_by = explain(records, by=["os_family", "device_id"])
     assert both_by.loc[both_by["is_driver"], "segment"].tolist() == ["ios"]
@@ -159,7 +159,17 @@ def test_where_no_segment_can_be_tested_the_verdict_says_so_and_not_that_none_st
     # All that is left is of one system: there is nothing to tell it from.
     alone = explain(records[records["device_os"] == "ios"])
     assert alone["reason"].tolist() == ["not tested: all backups are in it"]
-    assert "not enough data to name a driver, since of os family no segment" in said(alone)
+    assert "not enough data to name a driver, since segments of os family" in said(alone)
+
+
+def test_where_those_without_a_name_alone_can_be_tested_there_is_not_enough_data_either(make):
+    records = crowd(make, both((300, 3), (900, 9), (300, 60), (900, 9)))
+    records.loc[records.groupby("create_time").cumcount() % 4 == 0, "device_id"] = None
+    table = explain(records, by="device_id")
+    assert table["segment"].tolist() == [effects.OTHER, "(missing)"]
+    assert table.attrs["koodrive"]["n_tested"] == 1
+    assert "not enough data to name a driver, since" in said(table)
+    assert said(table).endswith("hold only 25.0 % of the backups")
 
 
 def test_what_is_no_more_than_chance_and_cannot_be_tested_says_both(make):
