@@ -56,15 +56,15 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
     `total_pp`. The totals of each dimension add up to the change. Segments of less than 100 backups
     in either window are one, "other (small)". `z` and `p_value`: how far `total_pp` is from the
     part of the change that the segment's weight would bring, and the probability that chance alone
-    brings as much, times the number of segments tested (Bonferroni), at most 1; missing where
-    nothing was tested. Backups of one device depend on each other, and count as one draw.
+    brings as much, times the number of segments, at most 1 (Bonferroni). Backups of one device
+    depend on each other, and count as one draw.
 
-    `attrs` hold the `change_pp`, its own `change_p_value`, the number of segments tested,
-    `n_tested`, and the `verdict` in words. Segments are tested if the change itself is no chance (p
-    below 0.05). One is a driver (`is_driver`) if `total_pp` is at least a quarter of the change,
-    and beyond its weight's part with a `p_value` below 0.05; else `reason` says why not. That says
-    what the change goes with, not what causes it. With less than 100 backups in either window the
-    table is empty.
+    `attrs` hold the `change_pp`, its own `change_p_value`, the number of segments that may be
+    drivers, `n_segments`, and the `verdict` in words. If the change itself is no chance (p below
+    0.05), those segments are tested whose `total_pp` is at least a quarter of it and more than
+    their weight's part; others have no `z` and `p_value`. One is a driver (`is_driver`) if its
+    `p_value` is below 0.05; where it is none, `reason` says why. A driver is what the change goes
+    with, not what causes it. With less than 100 backups in either window the table is empty.
 
     `window` and `previous` are an ISO week such as "2025-W50" or a pair of instants, local in `tz`;
     `previous` is by default as long as the window, and ends where it begins. Backups younger than
@@ -110,7 +110,7 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
     seen_until = None
     if context.as_of is not None and this.end > context.as_of:
         seen_until = context.as_of.isoformat()
-        about["verdict"] += "; the window was not over at the fetch"
+        about["verdict"] += drivers.NOT_OVER
     made["kept"] = {
         key: [name for name in table["segment"][table["dimension"] == key] if name != effects.OTHER]
         for key in keys
@@ -228,7 +228,7 @@ def _explained(
         parts.append(part.loc[order].assign(dimension=key))
     table = drivers.judge(pd.concat(parts, ignore_index=True), about, is_purged=is_purged)
     table = table[list(_COLUMNS)].astype(dict(_COLUMNS))
-    about["n_tested"] = int(table["p_value"].notna().sum())
+    about["n_segments"] = drivers.segments(table)
     about["verdict"] = drivers.verdict(table, about, is_purged=is_purged)
     return table, about
 

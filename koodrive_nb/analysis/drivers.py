@@ -16,30 +16,31 @@ if TYPE_CHECKING:
 
 LEAST_PART = 0.25
 CHANCE = 0.05
+NOT_OVER = "; the window was not over at the fetch"
 _LEAST_TESTED = 0.5
 _SMALL = f"not tested: made of segments with fewer than {effects.FEW} backups in a window"
 _ALONE = "not tested: all backups are in it"
 _PURGED = "not tested: records of the earlier window may be purged"
 _BY_CHANCE = "not tested: the change itself is no more than chance"
-_LITTLE = "less than a quarter of the change"
-_OF_WEIGHT = "no more than its weight would bring"
+_LITTLE = "not tested: less than a quarter of the change"
+_OF_WEIGHT = "not tested: no more than its weight would bring"
 _UNSURE = f"within chance: p is not below {CHANCE}"
 
 
 def judge(table: pd.DataFrame, about: Mapping[str, Any], *, is_purged: bool) -> pd.DataFrame:
     """Add whether each segment is a driver, with `p_value`, and the `reason` where it is none.
 
-    What is not tested has neither `z` nor `p_value`: beside a segment that is no driver they would
-    say the contrary.
+    Tested is what may be a driver by its size; what is not has neither `z` nor `p_value`, which
+    would say the contrary of its verdict.
     """
     change = about["change_pp"]
     is_chance = about["change_p_value"] >= CHANCE
     is_other = (table["segment"] == effects.OTHER).to_numpy(dtype=bool)
     is_alone = (table.groupby("dimension")["dimension"].transform("size") == 1).to_numpy(dtype=bool)
-    is_tested = ~(is_other | is_alone | is_purged | is_chance)
     z, total = (table[name].to_numpy(dtype="float64") for name in ("z", "total_pp"))
     of_change = total / change if change else 0 * total
-    chances = effects.probability(z) * int(is_tested.sum())
+    # Tested or not, each of them could have been the one that stands out.
+    chances = effects.probability(z) * segments(table)
     barred = (
         (is_other, _SMALL),
         (is_alone, _ALONE),
@@ -52,12 +53,20 @@ def judge(table: pd.DataFrame, about: Mapping[str, Any], *, is_purged: bool) -> 
     reason = np.select([each for each, _ in barred], [why for _, why in barred], "")
     reason = reason.astype("object")
     reason[reason == ""] = None
+    is_tested = np.array([why is None or why == _UNSURE for why in reason])
     return table.assign(
         z=np.where(is_tested, z, np.nan),
         p_value=np.where(is_tested, np.minimum(chances, 1.0), np.nan),
         is_driver=[why is None for why in reason],
         reason=reason,
     )
+
+
+def segments(table: pd.DataFrame) -> int:
+    """Count the segments that may be drivers, whatever the change is."""
+    named = table[table["segment"] != effects.OTHER]
+    sizes = table.groupby("dimension").size()
+    return int((named["dimension"].map(sizes) > 1).sum())
 
 
 def went(change_pp: float) -> str:

@@ -109,13 +109,13 @@ def _step(step: Mapping[Any, Any], at: float, about: Mapping[str, Any]) -> dict[
         f"{_signed(step['mix_effect_pp'])} points"
     )
     if not pd.isna(step["p_value"]):
-        tests = theme.counted(about.get("n_tested", 1), "test")
+        among = theme.counted(about.get("n_segments", 1), "segment")
         words.append(
-            f"p = {step['p_value']:.2g} of {tests}; a driver has less than {drivers.CHANCE}"
+            f"p = {step['p_value']:.2g} among {among}; a driver has less than {drivers.CHANCE}"
         )
     why_not = step.get("reason")
     if not step["is_driver"] and not pd.isna(why_not):
-        words.append(f"no driver: {theme.shown(why_not, 120)}")
+        words.append(f"no driver, {theme.shown(why_not, 120)}")
     label = f"{_MARK} <b>{name}</b>" if step["is_driver"] else name
     return _bar(label, at, step["total_pp"], "<br>".join(words))
 
@@ -186,8 +186,9 @@ def _title(about: Mapping[str, Any]) -> str:
 
 
 def _said(about: Mapping[str, Any]) -> str:
-    """Give the verdict without what the title says already."""
+    """Give the verdict without what the title says already, and what `_running` says at length."""
     rest = str(about.get("verdict", "")).removeprefix(_title(about)).removeprefix(", ")
+    rest = rest.removesuffix(drivers.NOT_OVER)
     return theme.shown(rest[:1].upper() + rest[1:], 600)
 
 

@@ -148,7 +148,7 @@ def test_where_no_segment_can_be_tested_the_verdict_says_so_and_not_that_none_st
     records = crowd(make, parts)
     table = explain(records, by="device_id")
     about = table.attrs["koodrive"]
-    assert about["n_tested"] == 0
+    assert about["n_segments"] == 0
     assert said(table).endswith(
         ": not enough data to name a driver, since segments of device id with 100 backups in both "
         "windows, and others beside them, hold none of the backups"
@@ -167,7 +167,7 @@ def test_where_those_without_a_name_alone_can_be_tested_there_is_not_enough_data
     records.loc[records.groupby("create_time").cumcount() % 4 == 0, "device_id"] = None
     table = explain(records, by="device_id")
     assert table["segment"].tolist() == [effects.OTHER, "(missing)"]
-    assert table.attrs["koodrive"]["n_tested"] == 1
+    assert table.attrs["koodrive"]["n_segments"] == 1
     assert "not enough data to name a driver, since" in said(table)
     assert said(table).endswith("hold only 25.0 % of the backups")
 
@@ -186,12 +186,22 @@ def test_a_probability_stands_where_it_was_tested_and_every_other_segment_says_w
     table = explain(crowd(make, parts)).set_index("segment")
     assert table.loc["ios", "p_value"] < 0.05
     assert pd.isna(table.loc["ios", "reason"])
-    assert table.loc["android", "reason"] == "less than a quarter of the change"
-    assert table.loc["android", ["z", "p_value"]].notna().all()
+    assert table.loc["android", "reason"] == "not tested: less than a quarter of the change"
+    assert table.loc["android", ["z", "p_value"]].isna().all()
     other = table.loc[effects.OTHER]
     assert other["reason"].startswith("not tested: made of segments with fewer than 100 backups")
     assert other[["z", "p_value"]].isna().all()
     assert (table["reason"].isna() == table["is_driver"]).all()
+
+
+def test_a_probability_is_below_the_limit_where_there_is_a_driver_and_nowhere_else(make):
+    for stuck, is_driver in ((60, True), (24, False)):
+        table = explain(crowd(make, both((300, 3), (900, 9), (300, stuck), (900, 45))))
+        row = table.set_index("segment").loc["ios"]
+        assert row["is_driver"] == is_driver == (row["p_value"] < 0.05)
+        assert pd.isna(row["reason"]) == is_driver
+        if not is_driver:
+            assert row["reason"] == "within chance: p is not below 0.05"
 
 
 def test_where_the_change_is_chance_no_segment_is_tested(make):
@@ -210,8 +220,10 @@ def test_a_probability_is_that_of_all_tests_together(make):
     days = [(day, system) for day in (2, 9) for system in systems]
     parts = [(*each, *count) for each, count in zip(days, counts, strict=True)]
     table = explain(crowd(make, parts))
+    table = table[table["z"].notna()]
+    assert table["segment"].tolist() == ["ios"]
     alone = effects.probability(table["z"].to_numpy(dtype="float64"))
-    assert table.attrs["koodrive"]["n_tested"] == 3
+    assert table.attrs["koodrive"]["n_segments"] == 3
     assert table["p_value"].tolist() == pytest.approx(np.minimum(3 * alone, 1).tolist())
 
 

@@ -84,12 +84,12 @@ def test_hover_says_what_was_tested_at_which_limit_and_why_a_segment_is_no_drive
     tested.loc[1, ["p_value", "reason"]] = [np.nan, "not tested: all backups are in it"]
     tested.attrs = table.attrs
     words = {place: text for place, *_, text in bars(kd.charts.explain_change(tested))}
-    assert "p = 0.01 of " in words[1]
+    assert "p = 0.01 among " in words[1]
     assert "a driver has less than 0.05" in words[1]
     assert "no driver" not in words[1]
     assert "p =" not in words[2]
-    assert words[2].endswith("no driver: not tested: all backups are in it")
-    assert words[3].endswith("no driver: within chance")
+    assert words[2].endswith("no driver, not tested: all backups are in it")
+    assert words[3].endswith("no driver, within chance")
 
 
 @pytest.mark.parametrize("points", [0.001, -0.001, 0.0])
@@ -117,6 +117,7 @@ def test_a_window_that_was_not_over_says_how_much_of_it_is_there(fleet):
         "This window was not over at the fetch (17 Dec 16:30): 2 d 16 h of its 7 d are compared "
         "with the whole one before."
     ) in subtitle(figure)
+    assert subtitle(figure).count("not over") == 1
 
 
 def test_the_subtitle_names_both_windows_zone_source_rule_and_the_verdict(table):
