@@ -159,6 +159,7 @@ def test_where_no_segment_can_be_tested_the_verdict_says_so_and_not_that_none_st
     # All that is left is of one system: there is nothing to tell it from.
     alone = explain(records[records["device_os"] == "ios"])
     assert alone["reason"].tolist() == ["not tested: all backups are in it"]
+    assert alone.attrs["koodrive"]["n_segments"] == 0
     assert "not enough data to name a driver, since segments of os family" in said(alone)
 
 
@@ -201,6 +202,7 @@ def test_a_probability_is_below_the_limit_where_there_is_a_driver_and_nowhere_el
         assert row["is_driver"] == is_driver == (row["p_value"] < 0.05)
         assert pd.isna(row["reason"]) == is_driver
         if not is_driver:
+            assert row["p_value"] >= 0.05
             assert row["reason"] == "within chance: p is not below 0.05"
 
 
