@@ -93,11 +93,7 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
     check_session(records)
     groups.check_keys(records, keys)
     frame, context = prepared(records, (*_NEEDED, *keys), zone, as_of, stuck_after)
-    if context.as_of is not None and this.start >= context.as_of:
-        raise InvalidParameterError(
-            f"window= begins after the fetch ({context.as_of:%Y-%m-%d %H:%M} UTC): choose an "
-            "earlier one."
-        )
+    seen_until = context.seen_until((this.start, this.end))
     made: dict[str, Any] = {"table": "explain_change", "by": keys, "tz": zone}
     made |= {"start": this.start.isoformat(), "end": this.end.isoformat()}
     made |= {"previous_start": before.start.isoformat(), "previous_end": before.end.isoformat()}
@@ -107,9 +103,7 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
     is_purged = edge is not None and before.start < edge
     table, about = _explained(cells, keys, is_purged=is_purged)
     deleting = frame.filter(nw.col("state") == "to_be_deleted")
-    seen_until = None
-    if context.as_of is not None and this.end > context.as_of:
-        seen_until = context.as_of.isoformat()
+    if seen_until is not None:
         about["verdict"] += drivers.NOT_OVER
     made["kept"] = {
         key: [name for name in table["segment"][table["dimension"] == key] if name != effects.OTHER]

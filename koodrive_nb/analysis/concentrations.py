@@ -76,7 +76,8 @@ def concentration(  # noqa: PLR0913 -- each is a question of its own, and keywor
         rules.coded(marked, *asked).group_by(*asked).agg(_n=nw.len(), _hits=nw.col("_hit").sum())
     )
     code, table = groups.numbered(cells, keys)
-    found = pd.DataFrame([_held(cells[code == place]) for place in range(len(table))])
+    rows = [_held(cells[code == place]) for place in range(len(table))]
+    found = pd.DataFrame(rows, columns=[*_COLUMNS])
     table = pd.concat([table, found], axis=1)
     order = groups.in_order(table[keys], keys, table["n"])
     table = table.loc[order].reset_index(drop=True)[[*keys, *_COLUMNS]].astype(dict(_COLUMNS))

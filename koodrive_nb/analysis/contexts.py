@@ -53,7 +53,7 @@ class Context:
         start, until = window
         if self.as_of is None:
             return None
-        if start is not None and start > self.as_of:
+        if start is not None and start >= self.as_of:
             raise InvalidParameterError(
                 f"The window begins after the fetch ({self.as_of:%Y-%m-%d %H:%M} UTC): choose an "
                 "earlier one."

@@ -102,6 +102,7 @@ def anomalies(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     groups.check_keys(records, keys)
     frame, context = prepared(records, (*day_series.NEEDED, *keys), zone.key, as_of, stuck_after)
     window = arguments.window(since, until, zone.key, context.as_of)
+    seen_until = context.seen_until(window)
     found, lead = _days(context, window)
     made: dict[str, Any] = {"table": "anomalies", "metric": metric, "by": keys, "tz": zone.key}
     made |= {"limit": None if found is None else found.limit.isoformat()}
@@ -146,7 +147,7 @@ def anomalies(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
         metric=metric,
         since=None if found is None else found.edges[lead].isoformat(),
         until=None if window[1] is None else window[1].isoformat(),
-        seen_until=_seen_until(context, window),
+        seen_until=seen_until,
         n_to_be_deleted=n_deleting,
         history_complete_from=_latest(edges),
         made=made,
@@ -175,11 +176,6 @@ def _days(
     """Cut the window into whole local days, and say how many come before it, to compare with."""
     if context.as_of is None:
         return None, 0
-    if window[0] is not None and window[0] >= context.as_of:
-        raise InvalidParameterError(
-            f"The window begins after the fetch ({context.as_of:%Y-%m-%d %H:%M} UTC): choose an "
-            "earlier since= or until=."
-        )
     zone = ZoneInfo(context.tz)
     limit = context.as_of + pd.Timedelta("1ms")
     limit = limit if window[1] is None else min(limit, window[1])
@@ -192,14 +188,6 @@ def _days(
     start = arguments.instant(midnight - pd.Timedelta(days=lead), "since", zone.key)
     found = bins.cut("day", zone, start, limit)
     return found, lead
-
-
-def _seen_until(
-    context: Context, window: tuple[pd.Timestamp | None, pd.Timestamp | None]
-) -> str | None:
-    if window[1] is None or context.as_of is None or window[1] <= context.as_of:
-        return None
-    return context.as_of.isoformat()
 
 
 def _edges(

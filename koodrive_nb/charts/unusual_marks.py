@@ -103,11 +103,7 @@ def _told(shown: pd.DataFrame, table: pd.DataFrame, metric: str, n_drawn: int) -
         words.append(f"{theme.counted(n_drawn - len(shown), 'day')} drawn, yet not in the table.")
     if n_all > n:
         words.append(f"Not drawn: {theme.counted(n_all - n, 'unusual day')} of the table.")
-    until = theme.facts(table).get("seen_until")
-    if until:
-        at = pd.Timestamp(until).tz_convert(theme.facts(table).get("tz", "UTC"))
-        words.append(f"The days asked for end after the fetch ({at.day} {at:%b %Y %H:%M}).")
-    words.append(theme.unmarked(theme.facts(table)))
+    words += [theme.seen_until(theme.facts(table)), theme.unmarked(theme.facts(table))]
     return " ".join(filter(None, words))
 
 

@@ -427,7 +427,7 @@ def test_as_many_records_are_behind_a_segment_as_it_counts(make):
     ("options", "says"),
     [
         ({"window": "2025-W99"}, "a week that there is not"),
-        ({"window": "2026-W10"}, "window= begins after the fetch"),
+        ({"window": "2026-W10"}, "window begins after the fetch"),
         ({"previous": ("2025-12-01", "2025-12-10")}, "previous= must be over"),
         ({"by": []}, "by= takes"),
         ({"by": "segment"}, "by= takes"),

@@ -94,3 +94,12 @@ def test_no_records_make_no_share(make):
 def test_what_it_does_not_take_is_refused_with_what_it_does(records, options, says):
     with pytest.raises(kd.InvalidParameterError, match=says):
         kd.analysis.concentration(records, **options)
+
+
+@pytest.mark.parametrize("by", [None, "module", ["module", "os_family"]])
+def test_no_records_hold_nothing_and_keep_their_columns(make, by):
+    records = make({})
+    whole = kd.analysis.concentration(records, by=by)
+    table = kd.analysis.concentration(records.head(0), by=by)
+    assert list(table.columns) == list(whole.columns)
+    assert table["n"].sum() == 0

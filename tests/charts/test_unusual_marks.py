@@ -74,7 +74,7 @@ def test_where_no_day_can_be_judged_the_figure_says_why(fleet, table):
 def test_a_table_of_days_after_the_fetch_says_until_when_was_seen(fleet):
     late = kd.analysis.anomalies(fleet, since="4 weeks", until="2025-12-20", tz=TZ)
     figure = kd.charts.activity(fleet, since="4 weeks", bin="day", tz=TZ, anomalies=late)
-    assert "The days asked for end after the fetch (17 Dec 2025 16:30)." in subtitle(figure)
+    assert "The window ends after the fetch (17 Dec 2025 16:30)" in subtitle(figure)
 
 
 def test_a_filter_that_hides_what_was_purged_is_told(fleet, table):
