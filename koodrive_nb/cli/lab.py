@@ -47,7 +47,8 @@ def command(notebook: Path, jupyter_arguments: tuple[str, ...]) -> None:
     # As a file to open, the notebook would be missing from the address that is printed.
     address = f"/lab/tree/{quote(notebook.name)}"
     arguments = [
-        *(sys.executable, "-m", "jupyterlab"),
+        # Not with what lies in the current folder, which may be somebody else's.
+        *(sys.executable, "-P", "-m", "jupyterlab"),
         f"--ServerApp.root_dir={notebook.resolve().parent}",
         f"--LabApp.default_url={address}",
         "--Application.log_level=WARN",

@@ -119,7 +119,8 @@ class Crew:
             name: value for name, value in os.environ.items() if not name.startswith("KOODRIVE_")
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "koodrive_nb.fleet.worker"],
+            # Not with what lies in the current folder, which may be somebody else's.
+            [sys.executable, "-P", "-m", "koodrive_nb.fleet.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

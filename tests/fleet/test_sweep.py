@@ -242,6 +242,17 @@ def test_two_processes_bring_the_same(sandbox, frames, snapshots):
     assert pages > 4 * len(frames.users)
 
 
+def test_no_process_runs_what_lies_in_the_current_folder(
+    sandbox, frames, snapshots, tmp_path, monkeypatch
+):
+    # Beside a list of users that somebody else handed over, say.
+    (tmp_path / "pyarrow.py").write_text("raise SystemExit('not Arrow')")
+    monkeypatch.chdir(tmp_path)
+    with connected(sandbox) as client:
+        kd.fleet.sweep(client, frames.users.head(5), snapshots, workers=2)
+    assert len(snapshots.read("users")) == 5
+
+
 def children(parent):
     mine = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return [pid for pid in mine if b"fleet.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
