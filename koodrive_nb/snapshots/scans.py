@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import glob
 import importlib
 import re
+import shutil
+import tempfile
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
@@ -67,14 +71,34 @@ def _opener(engine: str) -> Opener:
         ) from None
     if engine == "duckdb":
         connection = module.connect()
+        # What does not fit memory goes to disk, by default to where all may read it.
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET temp_directory = $1", [_private_folder()])
         return lambda place, names: _duckdb(connection, place, names)
     if engine == "polars":
         return lambda place, names: _polars(module, place, names)
-    session = module.SparkSession.getActiveSession() or (
-        module.SparkSession.builder.config("spark.sql.session.timeZone", "UTC").getOrCreate()
-    )
+    session = module.SparkSession.getActiveSession() or _spark_session(module)
     return lambda place, names: _spark(session, place, names)
+
+
+def _spark_session(module: Any) -> Any:
+    """Start Spark on this machine, for this user alone: no page in the browser, no open files."""
+    settings = {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.ui.enabled": "false",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.local.dir": _private_folder(),
+    }
+    return module.SparkSession.builder.master("local[*]").config(map=settings).getOrCreate()
+
+
+@cache
+def _private_folder() -> str:
+    """Make a folder that only the owner may look into, and that goes with this process."""
+    folder = tempfile.mkdtemp(prefix="koodrive_nb-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _duckdb(connection: Any, place: Location, names: list[str]) -> Any:

@@ -2,6 +2,9 @@
 
 import re
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import duckdb
 import hypothesis
@@ -107,6 +110,37 @@ def test_a_scan_on_spark_starts_no_job_and_has_the_columns_of_the_files(
     for name, scan in scans.items():
         seen = spark.read.parquet(f"{tmp_path}/fleet/snapshot={FIRST}/{name}")
         assert scan.schema == seen.schema
+
+
+def test_what_duckdb_cannot_hold_goes_where_only_the_owner_looks(build, snapshots):
+    snapshots.write(build({"42": {"1": 0}}))
+    frame = snapshots.scan()
+    ((folder,),) = frame.query("t", "SELECT current_setting('temp_directory')").fetchall()
+    assert Path(folder).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.spark
+@pytest.mark.usefixtures("_java")
+def test_a_spark_of_ours_listens_to_this_machine_alone_and_keeps_its_files_private(tmp_path):
+    script = f"""
+import os
+import pandas as pd
+import koodrive_nb as kd
+snapshots = kd.snapshots.Snapshots({str(tmp_path)!r})
+users = kd.sandbox.users(kd.sandbox.Preset(2))
+with kd.sandbox.Sandbox(preset=kd.sandbox.Preset(2)) as sandbox:
+    auth = kd.AppAuth(sandbox.app_id, sandbox.app_secret)
+    with kd.connect(endpoint=sandbox.endpoint, auth=auth, user_id="x") as client:
+        kd.fleet.sweep(client, users, snapshots)
+context = snapshots.scan(engine="spark").sparkSession.sparkContext
+print(context.uiWebUrl)
+print(context.getConf().get("spark.driver.host"))
+print(oct(os.stat(context.getConf().get("spark.local.dir")).st_mode & 0o777))
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=300
+    ).stdout
+    assert told.splitlines()[-3:] == ["None", "127.0.0.1", "0o700"]
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "polars", SPARK])
