@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PREFIX = "snapshot="
 _LONGEST = 160
 _BLOCK = 1 << 20
+_MOST_BYTES = 256 << 20
 SNAPSHOT_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z(?:-[1-9][0-9]{0,5})?")
 """The instant, in UTC, at which a sweep began; the second of the same instant ends in -2."""
 
@@ -51,12 +52,12 @@ class Location:
                 f"Snapshots() takes a folder or a URI, not {type(place).__name__}."
             )
         given = os.fspath(place)
-        if "://" not in given:
-            folder = Path(given).absolute()
-            return cls(pafs.LocalFileSystem(), folder.as_posix(), folder, given or ".")
-        parts = urlsplit(given)
-        public = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
-        shown = urlunsplit(public).rstrip("/")
+        scheme, slashes, rest = given.partition("://")
+        if not slashes:
+            return cls._of_folder(given)
+        # The last @, since a key may hold what else ends the part that it is in.
+        parts = urlsplit(f"{scheme}://{rest.rpartition('@')[2]}")
+        shown = urlunsplit(parts._replace(query="", fragment="")).rstrip("/")
         try:
             filesystem, root = pafs.FileSystem.from_uri(given)
         except (pa.ArrowException, OSError, ValueError):
@@ -66,6 +67,15 @@ class Location:
             ) from None
         is_local = isinstance(filesystem, pafs.LocalFileSystem)
         return cls(filesystem, root.rstrip("/"), Path(root) if is_local else None, shown)
+
+    @classmethod
+    def _of_folder(cls, given: str) -> Location:
+        if not given.strip() or re.match(r"[a-z][a-z0-9]+:/", given):
+            raise InvalidParameterError(
+                f"{given!r} is no folder: pass a path, or a URI such as s3://bucket/folder."
+            )
+        folder = Path(given).expanduser().absolute()
+        return cls(pafs.LocalFileSystem(), folder.as_posix(), folder, given)
 
     def path(self, *parts: str) -> str:
         """Give the path of something below, as the filesystem takes it."""
@@ -92,25 +102,26 @@ class Location:
         """
         with self.reading("/".join(parts)):
             path = self.path(*parts)
-            if self.filesystem.get_file_info(path).type == pafs.FileType.NotFound:
+            info = self.filesystem.get_file_info(path)
+            if info.type == pafs.FileType.NotFound:
                 return None
+            if info.type != pafs.FileType.File or (info.size or 0) > _MOST_BYTES:
+                raise OSError(f"it is no file, or larger than {_MOST_BYTES >> 20} MiB")
             with self.filesystem.open_input_stream(path) as file:
                 content: bytes = file.read()
             return content
 
     def sizes(self, *parts: str) -> dict[str, int]:
-        """Give the sizes in bytes of all files in a folder below, by their path in it.
+        """Give the sizes in bytes of the files that lie directly in a folder below, by name.
 
         Raises:
             SnapshotError: It cannot be listed.
         """
         with self.reading("/".join(parts)):
             base = self.path(*parts)
-            below = self.filesystem.get_file_info(
-                pafs.FileSelector(base, allow_not_found=True, recursive=True)
-            )
+            below = self.filesystem.get_file_info(pafs.FileSelector(base, allow_not_found=True))
         files = (info for info in below if info.type == pafs.FileType.File)
-        return {info.path.removeprefix(base).lstrip("/"): info.size for info in files}
+        return {info.base_name: info.size for info in files}
 
     def crc32(self, *parts: str) -> int:
         """Compute the CRC-32 of a file, which finds what the checksums of its pages leave out.

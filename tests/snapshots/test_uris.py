@@ -1,5 +1,6 @@
 """The same snapshots on other filesystems, also where folders cannot be moved."""
 
+import os
 from types import SimpleNamespace
 
 import pyarrow.fs as pafs
@@ -125,7 +126,17 @@ def test_no_message_has_the_keys_in_a_uri(bucket, build):
     assert "5ecret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("uri", ["nothing://u:5ecret@host/x", "s3://k:5ecret@b/x?odd=1"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "nothing://u:5ecret@host/x",
+        "s3://k:5ecret@b/x?odd=1",
+        "nothing://k:5ecret/5ecret@b/x",
+        "nothing://k:5ecret?5ecret@b/x",
+        "nothing://k:5ecret#5ecret@b/x",
+        "nothing://k:5ecret@5ecret@b/x",
+    ],
+)
 def test_a_uri_that_leads_nowhere_is_refused_without_its_keys(uri):
     with pytest.raises(kd.InvalidParameterError, match="no URI that pyarrow can open") as caught:
         kd.snapshots.Snapshots(uri)
@@ -136,6 +147,39 @@ def test_a_uri_that_leads_nowhere_is_refused_without_its_keys(uri):
 def test_what_is_no_path_is_refused(place):
     with pytest.raises(kd.InvalidParameterError, match="takes a folder or a URI"):
         kd.snapshots.Snapshots(place)
+
+
+@pytest.mark.parametrize("place", ["", " ", "s3:/bucket/folder", "file:/folder"])
+def test_a_slip_of_the_keys_makes_no_folder(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(kd.InvalidParameterError, match="is no folder"):
+        kd.snapshots.Snapshots(place)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_tilde_is_the_home_folder(build, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kd.snapshots.Snapshots("~/kept").write(build({"42": {"1": 0}}))
+    assert len(kd.snapshots.Snapshots(tmp_path / "kept").read()) == 1
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_manifest_that_is_no_file_is_refused_and_not_waited_for(build, tmp_path, make):
+    snapshots = kd.snapshots.Snapshots(tmp_path)
+    made = snapshots.write(build({"42": {"1": 0}}))
+    manifest = tmp_path / f"snapshot={made.name}" / "manifest.json"
+    manifest.unlink()
+    make(manifest)
+    with pytest.raises(kd.SnapshotError, match="no file, or larger"):
+        snapshots.list()
+
+
+def test_a_link_to_itself_among_the_parts_is_not_followed(build, tmp_path):
+    snapshots = kd.snapshots.Snapshots(tmp_path)
+    made = snapshots.write(build({"42": {"1": 0}}))
+    for name in "ab":
+        (tmp_path / f"snapshot={made.name}" / "records" / name).symlink_to(".")
+    assert len(snapshots.read()) == 1
 
 
 def test_a_uri_of_this_machine_is_a_folder(build, tmp_path):
