@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -192,7 +193,9 @@ def begin(
         # Killed before it had that, it has nothing else that is of use.
         if folder.exists() and (restart or not about.exists()):
             shutil.rmtree(folder)
-        if not folder.exists():
+        if folder.exists():
+            _take_over(folder, target)
+        else:
             folder.mkdir(mode=0o700)
             for dataset in layouts.DATASETS:
                 (folder / dataset).mkdir(mode=0o700)
@@ -210,6 +213,26 @@ def begin(
             "that one, choose another folder, or discard it with restart=True."
         )
     return Draft(folder, target, asked, kept)
+
+
+def _take_over(folder: Path, target: Location) -> None:
+    """Let nobody else look into a draft, which is no draft of ours if it leads elsewhere.
+
+    Raises:
+        SnapshotError: It is somebody else's, or has links for folders.
+    """
+    owner = os.geteuid() if hasattr(os, "geteuid") else folder.stat().st_uid
+    for each in (folder, folder / "pieces", *(folder / name for name in layouts.DATASETS)):
+        if each.name == "pieces" and not os.path.lexists(each):
+            continue
+        found = each.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
+            raise SnapshotError(
+                f"The draft in {target.shown} has a link for a folder, or is of another user: "
+                "nothing of it is taken. Remove its folder .draft by hand, or choose another "
+                "folder."
+            )
+        each.chmod(0o700)
 
 
 def _differing(known: object, asked: Mapping[str, Any]) -> str:

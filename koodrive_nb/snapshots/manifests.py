@@ -13,7 +13,7 @@ import msgspec
 import pandas as pd
 
 from koodrive_nb.errors import SnapshotError
-from koodrive_nb.text import counted
+from koodrive_nb.text import counted, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ NAME = "manifest.json"
 VERSION = 1
 """Of the layout; it changes where an older reader would go wrong."""
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 _FilePath = Annotated[
     str, msgspec.Meta(pattern=r"\A(?:records|devices|users)/part-[0-9]{6,9}\.parquet\Z")
@@ -102,12 +102,30 @@ def read(text: bytes, where: str) -> dict[str, Any]:
     """
     found = plain(text, where)
     try:
-        return made(found)
+        facts = made(found)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise SnapshotError(
-            f"{where} is not what this version writes ({error}): restore the snapshot from a "
-            "copy, or move its folder away."
-        ) from None
+        why = one_line(error, 300)
+    else:
+        why = _contradiction(facts)
+        if not why:
+            return facts
+    raise SnapshotError(
+        f"{where} is not what this version writes ({why}): restore the snapshot from a copy, or "
+        "move its folder away."
+    )
+
+
+def _contradiction(facts: Mapping[str, Any]) -> str:
+    """Say where the counts are not those of the files, of which one may have been left out."""
+    for dataset in ("records", "devices", "users"):
+        rows = [
+            stored["rows"]
+            for path, stored in facts["files"].items()
+            if path.startswith(f"{dataset}/")
+        ]
+        if not rows or sum(rows) != facts[dataset]:
+            return f"its files have {sum(rows):,} {dataset}, not {facts[dataset]:,}"
+    return ""
 
 
 def plain(text: bytes, where: str) -> dict[str, Any]:

@@ -90,3 +90,29 @@ def test_what_is_not_published_is_seen_by_nobody(folder, snapshots, build):
     (folder / "snapshot=of mine").mkdir()
     assert [*snapshots.list()["snapshot"]] == ["20251217T083000Z"]
     assert len(snapshots.read()) == 59
+
+
+def _without(facts, dataset):
+    return {path: file for path, file in facts["files"].items() if not path.startswith(dataset)}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda facts: {"files": {}}, "its files have 0 records, not 59"),
+        (lambda facts: {"files": _without(facts, "devices")}, "have 0 devices"),
+        (lambda facts: {"records": 60}, "have 59 records, not 60"),
+        (lambda facts: {"users": 2}, "have 1 users, not 2"),
+        (lambda facts: {"users": 2**70}, "Expected `int`"),
+        (lambda facts: {"source": "x" * 10**6}, "is not what this version writes"),
+    ],
+    ids=range(6),
+)
+def test_a_manifest_that_contradicts_its_files_is_refused(folder, snapshots, change, said):
+    manifest = folder / NAME / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(facts | change(facts)))
+    for ask in (snapshots.list, snapshots.read, snapshots.scan):
+        with pytest.raises(kd.SnapshotError, match=said) as caught:
+            ask()
+        assert len(str(caught.value)) < 1_000

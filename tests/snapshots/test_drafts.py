@@ -205,3 +205,44 @@ def test_the_ledger_is_summed_so_that_it_names_nobody():
     assert "42" not in str([devices, records])
     assert (devices["module"], devices["rows"], devices["complete"]) == (None, 2, True)
     assert (records["module"], records["rows"], records["complete"]) == ("album", 4, False)
+
+
+@pytest.mark.parametrize("name", ["", *FRAMES, "pieces"])
+def test_a_draft_that_leads_elsewhere_is_not_taken_and_nothing_there_is_touched(
+    snapshots, fleet, tmp_path, name
+):
+    with snapshots._draft(QUESTION, BEGAN) as draft:
+        draft.add(0, frames(fleet))
+    (draft.folder / "pieces").mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    (draft.folder / name).rename(elsewhere)
+    (elsewhere / "thesis.docx").write_bytes(b"years")
+    (draft.folder / name).symlink_to(elsewhere)
+    with (
+        pytest.raises(kd.SnapshotError, match="by hand"),
+        snapshots._draft(QUESTION, BEGAN) as draft,
+    ):
+        draft.publish(ENDED, [])
+    assert (elsewhere / "thesis.docx").read_bytes() == b"years"
+
+
+def test_a_draft_of_another_user_is_not_taken(snapshots, fleet, monkeypatch):
+    with snapshots._draft(QUESTION, BEGAN) as draft:
+        draft.add(0, frames(fleet))
+    mine = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    with (
+        pytest.raises(kd.SnapshotError, match="of another user"),
+        snapshots._draft(QUESTION, BEGAN),
+    ):
+        pass
+
+
+def test_a_draft_that_others_may_look_into_is_closed_to_them(snapshots, fleet):
+    with snapshots._draft(QUESTION, BEGAN) as draft:
+        draft.add(0, frames(fleet))
+    (draft.folder / "records").chmod(0o777)
+    draft.folder.chmod(0o777)
+    with snapshots._draft(QUESTION, BEGAN) as draft:
+        found = [draft.folder, *(draft.folder / name for name in FRAMES)]
+        assert {path.stat().st_mode & 0o777 for path in found} == {0o700}
