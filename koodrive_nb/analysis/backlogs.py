@@ -8,9 +8,9 @@ import narwhals as nw
 import pandas as pd
 
 from koodrive_nb import settings
-from koodrive_nb.analysis import arguments, breakdowns, holdings, rules, states
+from koodrive_nb.analysis import arguments, breakdowns, holdings, looks, rules, states
 from koodrive_nb.analysis.holdings import DEVICE
-from koodrive_nb.columns import STRING, TIME, UNKNOWN
+from koodrive_nb.columns import STRING, TIME
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from koodrive_nb.analysis.arguments import StuckAfter
 
-_KEYS = ("user_id", "record_id")
 _RECORDS = ("n", "copies", "to_be_deleted", "was_completed", "was_abandoned")
 _DEVICES = ("n_devices", "n_last_copy_at_risk")
 _SINCE = ("new_since", "purged_since")
@@ -49,7 +48,10 @@ def deletion_backlog(  # noqa: PLR0913 -- each is a question of its own, and key
     one as `previous`, `new_since` counts those that are marked now and were not then, and
     `purged_since` those that were marked then and are gone: without it they are missing, not 0.
     What was marked and purged between the two looks was never seen, so both are lower bounds. Only
-    users in both are compared; attrs count the others.
+    users who were fetched earlier in `previous` are compared; attrs count the others
+    (`n_users_left_out`). Pass both whole: users of whom `previous` lacks a record that was there
+    when it was fetched are compared neither (`n_users_incomplete`), but what `records` lack looks
+    purged.
 
     With `devices`, those that are not bound any more are left out of the devices: their records
     are all marked. Records without a device or a creation time belong to no device. `previous`
@@ -57,15 +59,16 @@ def deletion_backlog(  # noqa: PLR0913 -- each is a question of its own, and key
 
     Raises:
         InvalidParameterError: Columns are missing, an argument is not what this takes, or
-            `previous` is another kind of frame, or was fetched later.
+            `previous` is another kind of frame, has no user to compare, or was not fetched before.
     """
     keys = arguments.keys(by, _RESULTS)
+    _refuse_records(devices)
     zone = settings.display_zone(tz).key
     classified = states.classify(records, as_of=as_of, stuck_after=stuck_after)
     counted = breakdowns.status_breakdown(classified, by=keys, tz=zone)
     table = counted.rename(columns={"completed": "copies"})[[*keys, *_RECORDS]]
-    frame = rules.lazy(rules.spelled(classified, keys), (*holdings.NEEDED, *_KEYS, *keys))
-    since, users = _since(frame, previous, keys)
+    frame = rules.lazy(rules.spelled(classified, keys), (*holdings.NEEDED, *looks.KEYS, *keys))
+    since, users = looks.since(frame, previous, keys)
     if since is not None:
         table = _with_vanished(table, since, keys)
     table["waiting_share"] = (table["to_be_deleted"] / table["n"]).where(table["n"] > 0)
@@ -115,13 +118,17 @@ def _held(frame: nw.LazyFrame[Any], keys: Sequence[str]) -> pd.DataFrame:
         )
     )
     kinds = dict.fromkeys(DEVICE, STRING) | dict.fromkeys(sums, "int64")
-    return _modules_named(held.astype(kinds), keys)
+    return breakdowns.modules_named(held.astype(kinds), keys)
 
 
-def _modules_named(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    if "module" in keys:
-        table["module"] = table["module"].astype(STRING).fillna(UNKNOWN)
-    return table
+def _refuse_records(devices: Any) -> None:
+    if devices is None:
+        return
+    if "record_id" in rules.lazy(devices, (), "devices").collect_schema().names():
+        raise InvalidParameterError(
+            "devices= takes the list of devices, and this frame has records: pass what "
+            "client.devices() returned, and the records of an earlier look as previous=."
+        )
 
 
 def _bound(held: pd.DataFrame, devices: Any, as_of: object) -> tuple[pd.DataFrame, int]:
@@ -151,51 +158,6 @@ def _complete_from(held: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     whole = [holdings.complete_from(part) for _, part in parts]
     first = held.drop_duplicates(keys)[keys].reset_index(drop=True)
     return first.assign(history_complete_from=pd.Series(whole, dtype=TIME))
-
-
-def _since(
-    frame: nw.LazyFrame[Any], previous: Any, keys: list[str]
-) -> tuple[pd.DataFrame | None, dict[str, Any]]:
-    """Count what was marked and what was purged since an earlier look, of users in both."""
-    if previous is None:
-        return None, {}
-    before = rules.lazy(previous, (*_KEYS, "status_code", "fetched_at"))
-    if not set(keys) <= set(before.collect_schema().names()):
-        before = rules.lazy(states.classify(previous), keys)
-    if before.implementation is not frame.implementation:
-        raise InvalidParameterError(
-            f"previous= takes the same kind of frame as the records, {frame.implementation.value}, "
-            f"not {before.implementation.value}: read both in the same way."
-        )
-    users = {}
-    looks = []
-    for name, look in (("now", frame), ("then", before)):
-        found = rules.collect(look.group_by("user_id").agg(at=nw.col("fetched_at").max()))
-        users[name] = set(found["user_id"])
-        looks.append(found["at"].max())
-    if looks[1] > looks[0]:
-        raise InvalidParameterError(
-            "previous= was fetched after the records: pass the earlier records as previous=."
-        )
-    both = users["now"] & users["then"]
-    marked = (nw.col("status_code") == 2).fill_null(value=False)  # noqa: PLR2004 -- the API's code
-    now = frame.filter(marked, ~rules.later(nw.col("as_of")))
-    then = before.filter(marked)
-    parts = []
-    for name, some, others in (("new_since", now, then), ("purged_since", then, frame)):
-        columns = dict.fromkeys((*keys, *_KEYS))
-        left = some.select(*columns).join(others.select(*_KEYS), on=list(_KEYS), how="anti")
-        counts = rules.collect(left.group_by(*dict.fromkeys((*keys, "user_id"))).agg(_n=nw.len()))
-        counts = _modules_named(counts[counts["user_id"].isin(both)].copy(), keys)
-        sums = counts.groupby(keys, sort=False, dropna=False, observed=True)["_n"].sum()
-        parts.append(sums.astype("Int64").rename(name))
-    table = pd.concat(parts, axis=1).fillna(0).reset_index()
-    about = {
-        "previous_as_of": looks[1].isoformat(),
-        "n_users_compared": len(both),
-        "n_users_left_out": len(users["now"] ^ users["then"]),
-    }
-    return table, about
 
 
 def _with_vanished(table: pd.DataFrame, since: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

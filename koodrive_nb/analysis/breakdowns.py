@@ -76,10 +76,16 @@ def records_behind(
     return counted
 
 
+def modules_named(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Write modules that are missing as unknown, where the groups are modules."""
+    if "module" in keys:
+        table["module"] = table["module"].astype(STRING).fillna(UNKNOWN)
+    return table
+
+
 def _by_state(counts: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Put the counts of each group side by side."""
-    if "module" in keys:
-        counts["module"] = counts["module"].astype(STRING).fillna(UNKNOWN)
+    counts = modules_named(counts, keys)
     code, table = groups.numbered(counts, keys)
     n, n_ended = counts["_n"].astype("int64"), counts["_n_ended"].astype("int64")
     state = counts["_state"].astype(STRING).fillna("")

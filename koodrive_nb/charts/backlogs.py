@@ -154,10 +154,14 @@ def _compared(about: Mapping[str, Any]) -> list[str]:
     if not before:
         return ["Since when they wait is not computable from one look: pass previous=."]
     at = pd.Timestamp(before).tz_convert(about.get("tz", "UTC"))
-    left = about.get("n_users_left_out")
-    out = f"; {theme.counted(left, 'other user')} left out" if left else ""
     users = theme.counted(about.get("n_users_compared", 0), "user")
-    return [f"Marked and purged since {at.day} {at:%b %Y %H:%M}, of {users} in both{out}."]
+    told = [f"Marked and purged since {at.day} {at:%b %Y %H:%M}, of {users} in both."]
+    others = (
+        (about.get("n_users_left_out"), "without two looks one after the other"),
+        (about.get("n_users_incomplete"), "of whom previous= lacks records of its time"),
+    )
+    left = [f"{theme.counted(count, 'user')} {why}" for count, why in others if count]
+    return told + ([f"Not compared: {', '.join(left)}."] if left else [])
 
 
 def _horizon(about: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import pytest
 import koodrive_nb as kd
 from koodrive_nb.analysis.holdings import complete_from
 
+NOW = pd.Timestamp("2025-12-17T08:30Z")
 WEEK = pd.Timedelta("7D")
 ENDED = "2025-12-10T11:00Z"
 
@@ -117,22 +118,25 @@ def test_without_an_earlier_look_what_changed_is_missing_and_not_0(make):
 def test_what_was_marked_since_is_new_and_what_was_marked_then_and_is_gone_is_purged(make):
     def look(*codes):
         rows = [
-            {"record_id": name, "status_code": code, "create_time": "2025-12-01T00:00Z"}
-            for name, code in codes
+            {"record_id": name, "status_code": code, "create_time": f"2025-12-{day}T00:00Z"}
+            for name, code, day in codes
         ]
         return make(*rows)
 
-    then = earlier(look(("kept", 1), ("waits", 2), ("purged", 2), ("marked", 1), ("unseen", 1)))
-    now = look(("kept", 1), ("waits", 2), ("marked", 2), ("came", 2))
+    stays = [("kept", 1, "01"), ("waits", 2, "01")]
+    then = earlier(look(*stays, ("purged", 2, "01"), ("marked", 1, "01"), ("unseen", 1, "01")))
+    now = look(*stays, ("marked", 2, "01"), ("came", 2, "12"))
     row = of(backlog(now, previous=then), "album")
     assert (row["new_since"], row["purged_since"]) == (2, 1)
     assert of(backlog(now, previous=then), "folder")["new_since"] == 0
-    same = of(backlog(now, previous=now), "album")
+    told = backlog(now, previous=then).attrs["koodrive"]
+    assert (told["n_users_compared"], told["n_users_incomplete"]) == (1, 0)
+    same = of(backlog(now, previous=earlier(now)), "album")
     assert (same["new_since"], same["purged_since"]) == (0, 0)
 
 
 def test_users_that_are_not_in_both_looks_are_left_out_and_counted(make):
-    marked = {"status_code": 2, "create_time": "2025-12-01T00:00Z"}
+    marked = {"status_code": 2, "create_time": "2025-12-12T00:00Z"}
     now = make(marked | {"user_id": "both"}, marked | {"user_id": "new"})
     then = earlier(
         make(marked | {"user_id": "both", "record_id": "x"}, marked | {"user_id": "old"})
@@ -141,6 +145,54 @@ def test_users_that_are_not_in_both_looks_are_left_out_and_counted(make):
     assert (table["new_since"].sum(), table["purged_since"].sum()) == (1, 1)
     told = table.attrs["koodrive"]
     assert (told["n_users_compared"], told["n_users_left_out"]) == (1, 2)
+
+
+def test_users_who_were_not_fetched_before_are_left_out_and_counted(make):
+    marked = {"status_code": 2, "create_time": "2025-12-12T00:00Z"}
+    now = make(marked | {"user_id": "a"}, marked | {"user_id": "b"})
+    then = make({"user_id": "a"}, {"user_id": "b", "record_id": "x"})
+    then = pd.concat([earlier(then.head(1)), then.tail(1)], ignore_index=True)
+    table = backlog(now, previous=then)
+    assert table["new_since"].sum() == 1
+    told = table.attrs["koodrive"]
+    assert (told["n_users_compared"], told["n_users_left_out"]) == (1, 1)
+    assert told["previous_as_of"] == "2025-12-10T08:30:00+00:00"
+
+
+def test_users_of_whom_the_earlier_look_lacks_records_are_compared_neither(make):
+    marked = {"status_code": 2, "create_time": "2025-12-01T00:00Z"}
+    later = {"status_code": 2, "create_time": "2025-12-12T00:00Z"}
+    then = make(
+        *(marked | {"user_id": user, "record_id": name} for user in "ab" for name in "xyz"),
+    )
+    now = make(
+        *(marked | {"user_id": user, "record_id": name} for user in "ab" for name in "xy"),
+        *(later | {"user_id": user, "record_id": "came"} for user in "ab"),
+        # When a record began is not known: it proves nothing.
+        {"user_id": "a", "record_id": "undated", "create_time": None},
+        # Nor does one that began as the user was fetched, by a clock that differs.
+        {"user_id": "a", "record_id": "close", "create_time": "2025-12-10T08:26Z"},
+    )
+    whole = backlog(now, previous=earlier(then))
+    assert (whole["new_since"].sum(), whole["purged_since"].sum()) == (2, 2)
+    cut = earlier(then[(then["user_id"] == "a") | (then["record_id"] != "y")])
+    table = backlog(now, previous=cut)
+    assert (table["new_since"].sum(), table["purged_since"].sum()) == (1, 1)
+    told = table.attrs["koodrive"]
+    assert (told["n_users_compared"], told["n_users_incomplete"]) == (1, 1)
+    assert told["n_users_left_out"] == 0
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["status_code == 2", "module == 'album'", "create_time > @recently"],
+)
+def test_an_earlier_look_that_was_filtered_is_refused(condition, dirty):
+    now, _ = dirty(5)
+    then = earlier(now[~(now["create_time"] > now["fetched_at"] - WEEK)])
+    assert (backlog(now, previous=then)["purged_since"] == 0).all()
+    with pytest.raises(kd.InvalidParameterError, match="pass the earlier snapshot whole"):
+        backlog(now, previous=then.query(condition, local_dict={"recently": NOW - 2 * WEEK}))
 
 
 def test_a_group_of_which_everything_is_purged_has_its_row(make):
@@ -154,8 +206,10 @@ def test_a_group_of_which_everything_is_purged_has_its_row(make):
 
 def test_an_earlier_look_is_compared_as_sets_of_records_are(dirty):
     now, _ = dirty(4)
-    renamed = now["record_id"].where(now.index % 3 > 0, "x" + now["record_id"])
-    then = earlier(now.assign(record_id=renamed))
+    since = now["create_time"] > now["fetched_at"] - WEEK
+    then = earlier(now[~since])
+    purged = now.index % 3 == 0
+    now = now[since | ~purged].reset_index(drop=True)
     then.loc[then.index % 5 == 0, "status_code"] = 2
     then = then[then["user_id"] != "a"].reset_index(drop=True)
     table = backlog(now, previous=then, by=["module", "device_os"])
@@ -184,23 +238,43 @@ def test_every_engine_finds_the_same_backlog(dirty, engine, by):
     assert expected["n_last_copy_at_risk"].sum() > 0
 
 
-def test_looks_of_one_engine_are_compared_there(dirty):
-    pl = pytest.importorskip("polars")
-    duckdb = pytest.importorskip("duckdb")
+@pytest.fixture
+def two_looks(dirty):
+    """Give records and those of a week before, which lack some of one user."""
     now, _ = dirty(6)
-    then = earlier(now)
+    then = earlier(now[~(now["create_time"] > now["fetched_at"] - WEEK)]).reset_index(drop=True)
     then.loc[then.index % 3 == 0, "status_code"] = 1
-    now = now[now.index % 4 > 0].reset_index(drop=True)
-    expected = backlog(now, previous=then)
-    assert min(expected["new_since"].sum(), expected["purged_since"].sum()) > 0
-    found = backlog(pl.from_pandas(now).lazy(), previous=pl.from_pandas(then))
-    pd.testing.assert_frame_equal(found, expected)
-    connection = duckdb.connect()
+    then = then[(then["user_id"] != "c") | (then.index % 9 > 0)].reset_index(drop=True)
+    return now[now.index % 4 > 0].reset_index(drop=True), then
+
+
+def _polars(*looks):
+    pl = pytest.importorskip("polars")
+    return [pl.from_pandas(look).lazy() for look in looks]
+
+
+def _one_duckdb(*looks):
+    connection = pytest.importorskip("duckdb").connect()
     connection.execute("SET TimeZone = 'UTC'")
-    for name, frame in (("now", now), ("then", then)):
-        connection.register(name, pl.from_pandas(frame).to_arrow())
-    found = backlog(connection.table("now"), previous=connection.table("then"))
+    for number, look in enumerate(_polars(*looks)):
+        connection.register(f"look{number}", look.collect().to_arrow())
+    return [connection.table(f"look{number}") for number in range(len(looks))]
+
+
+@pytest.mark.parametrize(
+    "kind", ["polars", "duckdb", pytest.param("spark", marks=pytest.mark.spark)]
+)
+def test_looks_of_one_engine_are_compared_there(two_looks, kind, request):
+    expected = backlog(two_looks[0], previous=two_looks[1])
+    assert expected.attrs["koodrive"]["n_users_incomplete"] == 1
+    assert min(expected["new_since"].sum(), expected["purged_since"].sum()) > 0
+    if kind == "spark":
+        now, then = map(request.getfixturevalue("to_spark"), two_looks)
+    else:
+        now, then = {"polars": _polars, "duckdb": _one_duckdb}[kind](*two_looks)
+    found = backlog(now, previous=then)
     pd.testing.assert_frame_equal(found, expected)
+    assert found.attrs == expected.attrs
 
 
 def test_as_many_records_are_behind_a_row_as_it_counts(dirty):
@@ -223,8 +297,19 @@ def test_what_is_no_earlier_look_is_refused_with_what_is(make):
     frame = make({})
     with pytest.raises(kd.InvalidParameterError, match="the same kind of frame as the records"):
         backlog(frame, previous=pl.from_pandas(frame))
-    with pytest.raises(kd.InvalidParameterError, match="pass the earlier records"):
-        backlog(earlier(frame), previous=frame)
+    for look, previous in ((earlier(frame), frame), (frame, frame)):
+        with pytest.raises(kd.InvalidParameterError, match="pass the earlier records"):
+            backlog(look, previous=previous)
+    with pytest.raises(kd.InvalidParameterError, match="no records to compare with"):
+        backlog(frame, previous=frame.head(0))
+    others = earlier(make({"user_id": "v"}, {"user_id": "w"}))
+    for look, n in ((frame, 1), (frame.head(0), 0)):
+        with pytest.raises(
+            kd.InvalidParameterError, match=f"2 other users, and of none of the {n} users"
+        ):
+            backlog(look, previous=others)
+    with pytest.raises(kd.InvalidParameterError, match="records of an earlier look as previous="):
+        backlog(frame, frame)
     with pytest.raises(kd.InvalidParameterError, match="lacks the column"):
         backlog(frame, previous=frame[["user_id"]])
     with pytest.raises(kd.InvalidParameterError, match="by= takes"):

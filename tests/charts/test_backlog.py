@@ -48,7 +48,18 @@ def test_what_cannot_be_known_from_one_look_is_said_and_with_two_it_is_written(m
     assert "marked" not in figure.layout.yaxis.ticktext[1]
     figure = kd.charts.deletion_backlog(now, previous=then)
     assert figure.layout.yaxis.ticktext[1] == "<b>album</b><br>+1 marked, -0 purged"
-    assert "since 10 Dec 2025 08:30, of 1 user in both; 1 other user left out" in subtitle(figure)
+    told = subtitle(figure)
+    assert "since 10 Dec 2025 08:30, of 1 user in both." in told
+    assert "Not compared: 1 user without two looks one after the other." in told
+
+
+def test_users_of_whom_the_earlier_look_lacks_records_are_named_in_the_figure(make):
+    now = make(*({"user_id": user, "create_time": "2025-12-01T00:00Z"} for user in "aabc"))
+    fetched = (now["fetched_at"] - pd.Timedelta("7D")).astype(now["fetched_at"].dtype)
+    then = now.assign(fetched_at=fetched)
+    for cut, words in ((1, "1 user of whom previous= lacks records"), (0, None)):
+        told = subtitle(kd.charts.deletion_backlog(now, previous=then.iloc[cut:]))
+        assert words in told if words else "Not compared" not in told
 
 
 def test_the_30_largest_groups_are_drawn_with_their_names_as_text(make):
