@@ -38,11 +38,11 @@ def deletion_backlog(  # noqa: PLR0913 -- each is a question of its own, and key
     """Count what waits for deletion, and the devices that have no other copy, one row per group.
 
     Columns: the group's own; `n` records; `copies`, the completed ones; `to_be_deleted`, of which
-    `was_completed` and `was_abandoned`; `waiting_share` = `to_be_deleted` / `n`; `n_devices` with
-    records in the group, and of these `n_last_copy_at_risk`: all completed copies wait for
-    deletion, of that module where the groups are modules, else of any; `history_complete_from`, as
-    in `exposure_history` (missing: nothing shows that anything was purged). Groups come in the
-    order of `status_breakdown`.
+    `was_completed` and `was_abandoned`; `waiting_share` = `to_be_deleted` / `n`; `n_devices`, the
+    bound ones with records in the group, and of these `n_last_copy_at_risk`: all completed copies
+    wait for deletion, of that module where the groups are modules, else of any;
+    `history_complete_from`, as in `exposure_history` (missing: nothing shows that anything was
+    purged). Groups come in the order of `status_breakdown`.
 
     A single look cannot tell for how long anything has been waiting. With the records of an earlier
     one as `previous`, `new_since` counts those that are marked now and were not then, and
@@ -53,9 +53,10 @@ def deletion_backlog(  # noqa: PLR0913 -- each is a question of its own, and key
     when it was fetched are compared neither (`n_users_incomplete`), but what `records` lack looks
     purged.
 
-    With `devices`, those that are not bound any more are left out of the devices: their records
-    are all marked. Records without a device or a creation time belong to no device. `previous`
-    must be the same kind of frame as `records`; of DuckDB or Spark, of the same session.
+    Which devices are bound takes the list of them as `devices`: without it both counts of devices
+    are missing, since all records of a device that is not bound any more are marked. Records
+    without a device or a creation time belong to no device. `previous` must be the same kind of
+    frame as `records`; of DuckDB or Spark, of the same session.
 
     Raises:
         InvalidParameterError: Columns are missing, an argument is not what this takes, or
@@ -73,16 +74,13 @@ def deletion_backlog(  # noqa: PLR0913 -- each is a question of its own, and key
         table = _with_vanished(table, since, keys)
     table["waiting_share"] = (table["to_be_deleted"] / table["n"]).where(table["n"] > 0)
     held = _held(frame, keys)
-    bound, n_unbound = _bound(held, devices, as_of)
-    table = table.merge(_of_devices(bound, keys), on=keys, how="left")
-    table[[*_DEVICES]] = table[[*_DEVICES]].fillna(0).astype("int64")
+    counts, n_unbound = None, None
+    if devices is not None:
+        bound, n_unbound = _bound(held, devices, as_of)
+        counts = _of_devices(bound, keys)
+    table = _with_counts(table, counts, keys, _DEVICES)
     table = table.merge(_complete_from(held, keys), on=keys, how="left")
-    if since is None:
-        nothing = pd.array([pd.NA] * len(table), dtype="Int64")
-        table = table.assign(**dict.fromkeys(_SINCE, nothing))
-    else:
-        table = table.merge(since, on=keys, how="left").fillna(dict.fromkeys(_SINCE, 0))
-    table = table.astype(dict.fromkeys(_SINCE, "Int64"))
+    table = _with_counts(table, since, keys, _SINCE)
     about = counted.attrs[ATTRS]
     made = {"table": "deletion_backlog", "by": keys}
     made |= arguments.plain(as_of=as_of, tz=zone, stuck_after=stuck_after)
@@ -131,10 +129,19 @@ def _refuse_records(devices: Any) -> None:
         )
 
 
+def _with_counts(
+    table: pd.DataFrame, counts: pd.DataFrame | None, keys: list[str], names: Sequence[str]
+) -> pd.DataFrame:
+    """Add counts to the groups: 0 where a group has none, missing where nothing was counted."""
+    if counts is None:
+        nothing = pd.array([pd.NA] * len(table), dtype="Int64")
+        return table.assign(**dict.fromkeys(names, nothing))
+    table = table.merge(counts, on=keys, how="left").fillna(dict.fromkeys(names, 0))
+    return table.astype(dict.fromkeys(names, "Int64"))
+
+
 def _bound(held: pd.DataFrame, devices: Any, as_of: object) -> tuple[pd.DataFrame, int]:
     """Leave out the devices that are not bound any more, and count them."""
-    if devices is None:
-        return held, 0
     listed = holdings.bound_devices(devices, as_of)[[*DEVICE]]
     bound = held.merge(listed, on=list(DEVICE), how="inner")
     n = [len(each[[*DEVICE]].drop_duplicates()) for each in (held, bound)]

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _MAX_GROUPS = 30
-_BAR_PX = 50
-_LEFT, _RIGHT = [0.0, 0.56], [0.62, 1.0]
-# Words stand beside the longest bar.
-_ROOM = 1.9
+_BAR_PX = 54
+_WHOLE, _LEFT, _RIGHT = [0.0, 1.0], [0.0, 0.54], [0.58, 1.0]
+# Words stand above their bar, since beside it no room is wide enough on every page.
+_BAR_GAP, _ABOVE = 0.6, 0.36
+_NO_RECORDS = "There are no records: nothing to draw."
+_NO_GROUPS = "No row of the table is left: nothing to draw."
 _WAITING = {
     "was_completed": ("was completed", theme.COLOURS["to_be_deleted"], "."),
     "was_abandoned": ("was abandoned", theme.COLOURS["stuck"], "x"),
@@ -40,7 +42,46 @@ def deletion_backlog(table: pd.DataFrame) -> go.Figure:
     about = theme.facts(table)
     keys = about.get("by") or list(table.columns[: table.columns.get_loc("n")])
     drawn = table.head(_MAX_GROUPS)
+    is_known = bool(about.get("devices_known", drawn["n_last_copy_at_risk"].notna().any()))
     figure = Sketch()
+    is_empty = drawn["n"].sum() + drawn["purged_since"].fillna(0).sum() == 0
+    if is_empty:
+        _draw_nothing(figure, _NO_RECORDS if about.get("n_records") == 0 else _NO_GROUPS)
+    else:
+        _draw_waiting(figure, drawn, keys, _LEFT if is_known else _WHOLE)
+    if is_known and not is_empty:
+        _draw_at_risk(figure, drawn)
+    by = ", ".join(theme.shown(word(key)) for key in keys)
+    waiting, n = int(table["to_be_deleted"].sum()), int(table["n"].sum())
+    title = f"{theme.counted(waiting, 'record')} of {n:,} wait for deletion"
+    more = f"; the {len(drawn)} largest of {len(table)} groups" if len(table) > len(drawn) else ""
+    at_risk = f"At risk: all completed copies{' of the module' if 'module' in keys else ''} wait."
+    unknown = "Which devices have no other copy takes the list of those that are bound: devices=."
+    return theme.finish(
+        figure,
+        title,
+        [
+            f"By {by}, {theme.window(about)}, {theme.provenance(about)}{more}.",
+            *_compared(about),
+            at_risk if is_known else unknown,
+            _horizon(about),
+        ],
+        plot_px=30 + _BAR_PX * (2 if is_empty else len(drawn)),
+        alt=f"{title}: bars by {by}"
+        + (", and the devices whose last copy is among them." if is_known else "."),
+    )
+
+
+def _draw_nothing(figure: Sketch, why: str) -> None:
+    note = {"text": why, "x": 0, "y": 0.5, "xref": "paper", "yref": "paper", "xanchor": "left"}
+    hidden = {"visible": False}
+    figure.lay_out(xaxis=hidden, yaxis=hidden, annotations=[note | {"showarrow": False}])
+
+
+def _draw_waiting(
+    figure: Sketch, drawn: pd.DataFrame, keys: list[str], domain: list[float]
+) -> None:
+    """Draw what waits of each group, by whether it had completed, and name the groups."""
     places = list(range(len(drawn)))
     rows: list[Any] = drawn.to_dict("records")
     for column, (name, colour, pattern) in _WAITING.items():
@@ -49,27 +90,15 @@ def deletion_backlog(table: pd.DataFrame) -> go.Figure:
             name=f"waits: {name}",
             y=places,
             x=[int(count) for count in drawn[column]],
-            marker=theme.patterned(colour, pattern) | {"line": {"color": "#FFFFFF", "width": 1}},
+            marker=theme.patterned(colour, pattern),
             hovertemplate=f"%{{x:,}} wait for deletion: {name}<extra></extra>",
         )
-    _words(figure, drawn["to_be_deleted"], [_part(row, "to_be_deleted", "n") for row in rows], 1)
-    at_risk = drawn["n_last_copy_at_risk"]
-    figure.add_bar(
-        orientation="h",
-        name="devices whose last copy is at risk",
-        y=places,
-        x=[int(count) for count in at_risk],
-        marker=theme.patterned(judgements.COLOURS["late"], "/"),
-        hovertemplate="%{x:,} devices whose completed copies all wait for deletion<extra></extra>",
-        xaxis="x2",
-    )
-    _words(figure, at_risk, [_part(row, "n_last_copy_at_risk", "n_devices") for row in rows], 2)
+    _words(figure, [_part(row, "to_be_deleted", "n") for row in rows], "x")
     groups = [theme.group(row, keys) for row in drawn[keys].to_numpy()]
     figure.lay_out(
         barmode="stack",
-        bargap=0.45,
-        xaxis=_axis("records waiting for deletion", _LEFT, drawn["to_be_deleted"]),
-        xaxis2=_axis("devices at risk", _RIGHT, at_risk) | {"anchor": "y"},
+        bargap=_BAR_GAP,
+        xaxis=_axis("records waiting for deletion", domain, drawn["to_be_deleted"]),
         yaxis={
             "range": [max(0.5, len(drawn) - 0.5), -0.5],
             "tickmode": "array",
@@ -79,32 +108,23 @@ def deletion_backlog(table: pd.DataFrame) -> go.Figure:
             "zeroline": False,
         },
     )
-    by = ", ".join(theme.shown(word(key)) for key in keys)
-    waiting, n = int(table["to_be_deleted"].sum()), int(table["n"].sum())
-    title = f"{theme.counted(waiting, 'record')} of {n:,} wait for deletion"
-    return theme.finish(
-        figure,
-        title,
-        [
-            f"By {by}, {theme.window(about)}, {theme.provenance(about)}"
-            + (
-                f"; the {len(drawn)} largest of {len(table)} groups"
-                if len(table) > len(drawn)
-                else ""
-            ),
-            *_compared(about),
-            "At risk: all completed copies"
-            + (" of the module" if "module" in keys else "")
-            + " wait for deletion.",
-            ""
-            if about.get("devices_known")
-            else "Without devices= those that are not bound any "
-            "more count as well: all their records are marked.",
-            _horizon(about),
-        ],
-        plot_px=30 + _BAR_PX * max(1, len(drawn)),
-        alt=f"{title}: bars by {by}, and the devices whose last copy is among them.",
+
+
+def _draw_at_risk(figure: Sketch, drawn: pd.DataFrame) -> None:
+    """Draw beside it how many devices have no copy that does not wait."""
+    at_risk = drawn["n_last_copy_at_risk"].fillna(0)
+    figure.add_bar(
+        orientation="h",
+        name="devices whose last copy is at risk",
+        y=list(range(len(drawn))),
+        x=[int(count) for count in at_risk],
+        marker=theme.patterned(judgements.COLOURS["late"], "/"),
+        hovertemplate="%{x:,} devices whose completed copies all wait for deletion<extra></extra>",
+        xaxis="x2",
     )
+    rows: list[Any] = drawn.to_dict("records")
+    _words(figure, [_part(row, "n_last_copy_at_risk", "n_devices") for row in rows], "x2")
+    figure.lay_out(xaxis2=_axis("devices at risk", _RIGHT, at_risk) | {"anchor": "y"})
 
 
 def _axis(title: str, domain: list[float], counts: pd.Series[Any]) -> dict[str, Any]:
@@ -112,7 +132,7 @@ def _axis(title: str, domain: list[float], counts: pd.Series[Any]) -> dict[str, 
     return {
         "title": {"text": title},
         "domain": domain,
-        "range": [0, _ROOM * max(1, most)],
+        "range": [0, 1.05 * max(1, most)],
         "tickformat": ",",
         "gridcolor": theme.GRID,
         "linecolor": theme.GRID,
@@ -123,17 +143,18 @@ def _axis(title: str, domain: list[float], counts: pd.Series[Any]) -> dict[str, 
     }
 
 
-def _words(figure: Sketch, counts: pd.Series[Any], words: list[str], number: int) -> None:
+def _words(figure: Sketch, words: list[str], axis: str) -> None:
     figure.add_scatter(
-        x=[int(count) for count in counts],
-        y=list(range(len(counts))),
+        x=[0] * len(words),
+        y=[place - _ABOVE for place in range(len(words))],
         mode="text",
         text=[f" {each}" for each in words],
         textposition="middle right",
         textfont={"size": 11},
         hoverinfo="skip",
         showlegend=False,
-        xaxis="x" if number == 1 else f"x{number}",
+        cliponaxis=False,
+        xaxis=axis,
     )
 
 
@@ -157,8 +178,8 @@ def _compared(about: Mapping[str, Any]) -> list[str]:
     users = theme.counted(about.get("n_users_compared", 0), "user")
     told = [f"Marked and purged since {at.day} {at:%b %Y %H:%M}, of {users} in both."]
     others = (
-        (about.get("n_users_left_out"), "without two looks one after the other"),
-        (about.get("n_users_incomplete"), "of whom previous= lacks records of its time"),
+        (about.get("n_users_left_out"), "seen only once"),
+        (about.get("n_users_incomplete"), "of whom previous= lacks records"),
     )
     left = [f"{theme.counted(count, 'user')} {why}" for count, why in others if count]
     return told + ([f"Not compared: {', '.join(left)}."] if left else [])

@@ -19,6 +19,12 @@ def of(table, module):
     return table[table["module"] == module].iloc[0]
 
 
+def all_bound(frame):
+    """Give the devices of records as if each were bound."""
+    known = frame.drop_duplicates(["user_id", "device_id"]).dropna(subset="device_id")
+    return known[["user_id", "device_id", "device_name", "device_create_time", "fetched_at"]]
+
+
 def earlier(frame):
     """Give a frame as if it had been fetched a week before."""
     return frame.assign(fetched_at=(frame["fetched_at"] - WEEK).astype(frame["fetched_at"].dtype))
@@ -32,7 +38,7 @@ def test_what_waits_is_split_by_whether_it_had_completed(make):
         {"create_time": "2025-12-11T10:00Z", "end_time": "2025-12-11T11:00Z"},
         {"status_code": 0},
     )
-    table = backlog(frame)
+    table = backlog(frame, all_bound(frame))
     assert list(table["module"]) == ["folder", "album", "address_book"]
     row = of(table, "album")
     counted = ["n", "copies", "to_be_deleted", "was_completed", "was_abandoned"]
@@ -55,18 +61,19 @@ def test_a_last_copy_is_at_risk_where_all_completed_ones_of_the_module_wait(make
         {"create_time": "2025-12-10T10:00Z", "status_code": 2, "device_id": "3"},
         gone | {"device_id": None},
     )
-    album = of(backlog(frame), "album")
+    devices = all_bound(frame)
+    album = of(backlog(frame, devices), "album")
     assert (album["n_devices"], album["n_last_copy_at_risk"]) == (3, 1)
-    assert of(backlog(frame), "folder")["n_last_copy_at_risk"] == 0
+    assert of(backlog(frame, devices), "folder")["n_last_copy_at_risk"] == 0
     # As one device it has a folder left.
-    assert backlog(frame, by="source")["n_last_copy_at_risk"].sum() == 0
+    assert backlog(frame, devices, by="source")["n_last_copy_at_risk"].sum() == 0
 
 
 def test_a_device_that_was_renamed_keeps_its_copies_in_both_groups(make):
     gone = {"create_time": "2025-12-10T10:00Z", "end_time": ENDED, "status_code": 2}
     kept = {"create_time": "2025-12-11T10:00Z", "end_time": "2025-12-11T11:00Z"}
     frame = make(gone | {"device_os": "iOS 18_1"}, kept | {"device_os": "iOS 18_2"})
-    table = backlog(frame, by="device_os")
+    table = backlog(frame, all_bound(frame), by="device_os")
     assert list(table["n_devices"]) == [1, 1]
     assert list(table["n_last_copy_at_risk"]) == [0, 0]
 
@@ -78,7 +85,19 @@ def test_devices_that_are_not_bound_any_more_have_no_last_copy_to_lose(make, bin
     table = backlog(frame, devices)
     assert tuple(of(table, "album")[["n", "n_devices", "n_last_copy_at_risk"]]) == (2, 1, 1)
     assert table.attrs["koodrive"]["n_unbound"] == 1
-    assert of(backlog(frame), "album")["n_last_copy_at_risk"] == 2
+
+
+def test_without_the_list_of_devices_what_hangs_on_it_is_missing_and_not_0(make, bind):
+    frame = make({"end_time": "2025-12-17T00:00Z", "status_code": 2})
+    without, known = backlog(frame), backlog(frame, bind({"1": "2025-01-01T00:00Z"}))
+    of_devices = ["n_devices", "n_last_copy_at_risk"]
+    assert without[of_devices].isna().all(axis=None)
+    assert (known[of_devices] == 0).all(axis=None)
+    assert list(without.dtypes) == list(known.dtypes)
+    assert without.attrs["koodrive"]["n_unbound"] is None
+    assert known.attrs["koodrive"]["n_unbound"] == 1
+    others = without.columns.difference(of_devices)
+    pd.testing.assert_frame_equal(without[others], known[others])
 
 
 def test_it_agrees_with_how_the_modules_of_devices_are_protected(dirty):
