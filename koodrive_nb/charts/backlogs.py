@@ -62,6 +62,7 @@ def deletion_backlog(table: pd.DataFrame) -> go.Figure:
         title,
         [
             f"By {by}, {theme.window(about)}, {theme.provenance(about)}{more}.",
+            _cut(about, n),
             *_compared(about),
             at_risk if is_known else unknown,
             _horizon(about),
@@ -168,6 +169,15 @@ def _tick(group: str, row: Mapping[str, Any]) -> str:
     if pd.isna(row["new_since"]):
         return f"<b>{group}</b>"
     return f"<b>{group}</b><br>+{row['new_since']:,} marked, -{row['purged_since']:,} purged"
+
+
+def _cut(about: Mapping[str, Any], n: int) -> str:
+    """Say that rows of the table are gone, which no number here counts."""
+    missing = int(about.get("n_records", n)) - int(about.get("n_later", 0)) - n
+    if missing <= 0:
+        return ""
+    gone = theme.counted(missing, "record")
+    return f"Rows of the table are missing: {gone} in other groups are not counted."
 
 
 def _compared(about: Mapping[str, Any]) -> list[str]:

@@ -107,6 +107,25 @@ def test_without_the_list_of_devices_it_says_what_tells_of_them_and_draws_none(m
     assert list(bars(known)[2].x) == [0, 1, 0]
 
 
+def test_a_table_that_was_cut_is_told_with_what_is_left_and_what_is_missing(make):
+    frame = make(*[{"status_code": 2}] * 5, *[{"module": "folder"}] * 3)
+    table = kd.analysis.deletion_backlog(frame)
+    assert "missing" not in subtitle(kd.charts.deletion_backlog(table))
+    figure = kd.charts.deletion_backlog(table[table["module"] == "folder"])
+    assert figure.layout.title.text == "0 records of 3 wait for deletion"
+    assert "Rows of the table are missing: 5 records in other groups" in subtitle(figure)
+    nothing = kd.charts.deletion_backlog(table.head(0))
+    assert nothing.layout.annotations[0].text == "No row of the table is left: nothing to draw."
+    assert "8 records in other groups" in subtitle(nothing)
+
+
+def test_records_after_a_past_now_are_no_missing_rows(make):
+    frame = make({}, {"create_time": "2025-12-17T08:00Z"})
+    figure = kd.charts.deletion_backlog(frame, as_of="2025-12-17T00:00Z")
+    assert figure.layout.title.text == "0 records of 1 wait for deletion"
+    assert "missing" not in subtitle(figure)
+
+
 def test_words_stand_clear_of_bars_however_long_they_are(make):
     frame = make(*[{"status_code": 2}] * 5, *[{"module": "folder", "status_code": 2}] * 3)
     figure = kd.charts.deletion_backlog(frame)
