@@ -103,7 +103,10 @@ def _held(frame: nw.LazyFrame[Any], keys: Sequence[str]) -> pd.DataFrame:
     columns = dict.fromkeys((*DEVICE, "module_code", *keys))
     told = dict.fromkeys((*columns, "create_time", "end_time", "as_of", "fetched_at", "state"))
     known = holdings.placed(rules.coded(frame.select(*told), *columns))
-    known = known.filter(~nw.col("_at").is_null(), ~nw.col("device_id").is_null())
+    # pandas would copy, of all records, what is not looked at any more.
+    known = known.select(*columns, "_at", "_held", "_gone").filter(
+        ~nw.col("_at").is_null(), ~nw.col("device_id").is_null()
+    )
     sums = {"n_completed": "_held", "n_deleting": "_gone"}
     known = known.with_columns(
         _copy=nw.when(nw.col("_held") | nw.col("_gone")).then(nw.col("_at")),
