@@ -151,6 +151,12 @@ def _words(row: Mapping[str, Any], even: float) -> str:
     devices, stuck = int(row["n_devices"]), int(row["n_stuck"])
     if not stuck:
         return f"none of {int(row['n']):,} backups on {devices:,} devices got stuck"
+    if stuck == row["n"]:
+        # As in a frame of stuck ones only, where shares would be taken for those of a fleet.
+        return (
+            f"none of {stuck:,} backups on {devices:,} devices completed, as if the records had "
+            "been filtered: pass all of them"
+        )
     if np.isnan(row["top_5_share"]):
         return (
             f"{int(row['n_devices_stuck']):,} of {devices:,} devices hold all {stuck:,} backups "

@@ -59,6 +59,7 @@ def test_none_and_all_have_a_line_too(make, stuck):
     if sum(stuck):
         assert row["top_10_share"] == pytest.approx(0.1)
         assert row["top_5_share_if_even"] == pytest.approx(0.05)
+        assert row["message"].startswith("none of 120 backups on 30 devices completed, as if")
     else:
         assert np.isnan(row["top_10_share"])
         assert row["message"] == "none of 120 backups on 30 devices got stuck"
