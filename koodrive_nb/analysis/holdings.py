@@ -171,6 +171,24 @@ def bound_devices(devices: Any, as_of: object) -> pd.DataFrame:
     Raises:
         InvalidParameterError: Columns are missing, or have names that are taken.
     """
+    table = label_devices(listed_devices(devices, as_of)).drop(columns=[*_RAW])
+    table = table.rename(columns={"device_create_time": "bound", "fetched_at": "as_of"})
+    return table.astype(dict.fromkeys(DEVICE, STRING)).reset_index(drop=True)
+
+
+def listed_devices(devices: Any, as_of: object) -> pd.DataFrame:
+    """Give the devices that are bound as of their "now", each once, with the columns of the list.
+
+    Raises:
+        InvalidParameterError: Columns are missing, or have names that are taken.
+    """
+    frame = rules.lazy(devices, (), "devices")
+    if "record_id" in frame.collect_schema().names():
+        raise InvalidParameterError(
+            "devices= takes the list of devices, and this frame has records: pass what "
+            "client.devices() returned; records of an earlier look are what deletion_backlog() "
+            "takes as previous=."
+        )
     frame = rules.lazy(devices, NEEDED_OF_DEVICES, "devices")
     names = frame.collect_schema().names()
     others = [name for name in names if name not in _SCHEMA]
@@ -191,9 +209,7 @@ def bound_devices(devices: Any, as_of: object) -> pd.DataFrame:
     # A binding in the future would keep a device out of scope for ever: it is not known.
     bound = table["device_create_time"]
     table["device_create_time"] = bound.mask(bound > table["fetched_at"] + _CLOCKS_DIFFER)
-    table = label_devices(table).drop(columns=["device_name", "device_os"])
-    table = table.rename(columns={"device_create_time": "bound", "fetched_at": "as_of"})
-    return table.astype(dict.fromkeys(DEVICE, STRING)).reset_index(drop=True)
+    return table
 
 
 def known_devices(modules: pd.DataFrame, listed: pd.DataFrame | None) -> pd.DataFrame:

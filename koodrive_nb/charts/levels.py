@@ -55,6 +55,8 @@ def draw(
             "title": {"text": "" if name else "running at once"},
             **({"dtick": 1} if most <= 5 else {"nticks": 5}),  # noqa: PLR2004 -- no half backup
         }
+        if part.empty:
+            figure.layout[panels.axis_name("yaxis", place + 1)]["visible"] = False
         if name:
             notes.append(
                 panels.heading(f"<b>{name}</b>  at most {most:,} at once", 0, top / plot_px)
@@ -63,7 +65,8 @@ def draw(
     title = {"text": f"{unit} ({theme.zone_name(about)}{axis.note})"}
     figure.lay_out(
         xaxis={"type": "date", "title": title, "anchor": "free", "position": 0}
-        | (axis.span(shown[0], unit, 10) if shown else {}),
+        | (axis.span(shown[0], unit, 10) if shown else {})
+        | ({"visible": False} if table.empty else {}),
         annotations=notes,
     )
     n_records = theme.counted(about.get("n_records", 0), "record")

@@ -327,7 +327,7 @@ def test_what_is_no_earlier_look_is_refused_with_what_is(make):
             kd.InvalidParameterError, match=f"2 other users, and of none of the {n} users"
         ):
             backlog(look, previous=others)
-    with pytest.raises(kd.InvalidParameterError, match="records of an earlier look as previous="):
+    with pytest.raises(kd.InvalidParameterError, match="this frame has records"):
         backlog(frame, frame)
     with pytest.raises(kd.InvalidParameterError, match="lacks the column"):
         backlog(frame, previous=frame[["user_id"]])
