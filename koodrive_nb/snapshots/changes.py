@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from koodrive_nb.columns import STATUSES, STRING
+from koodrive_nb.errors import SnapshotError
 from koodrive_nb.snapshots.lives import KEYS
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ def counted(
 
     A look is the name of a snapshot, its records (`user_id`, `record_id`, `status_code` and `by`)
     and its users. `lives` tells how long what disappeared had waited.
+
+    Raises:
+        SnapshotError: Neighbours are of lists that have no user in common.
     """
     is_marked = lives["to_be_deleted_by"].notna()
     # What was never seen with the mark got it after it was last seen, and waited for less.
@@ -53,6 +57,12 @@ def _step(
     waits: pd.DataFrame,
     by: str,
 ) -> pd.DataFrame:
+    if not before[2]["user_id"].isin(after[2]["user_id"]).any():
+        raise SnapshotError(
+            f"The snapshots {before[0]} and {after[0]} have no users in common, so nothing can "
+            "have changed between them: keep one folder for each list of users, and move one of "
+            "these to another."
+        )
     seen = [users.loc[users["outcome"] == "complete", "user_id"] for _, _, users in (before, after)]
     both = seen[0][seen[0].isin(seen[1])]
     was, now = (rows[rows["user_id"].isin(both)] for _, rows, _ in (before, after))

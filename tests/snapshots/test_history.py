@@ -108,6 +108,14 @@ def test_one_snapshot_has_changed_in_nothing(build, tmp_path):
     assert "disappeared" in store.changes()
 
 
+def test_snapshots_of_other_users_are_not_compared(build, tmp_path):
+    store = kd.snapshots.Snapshots(tmp_path)
+    for user_id in ("42", "43"):
+        store.write(build({user_id: {"1": NEW}}))
+    with pytest.raises(kd.SnapshotError, match=r"Z-2 have no users in common.* one folder for"):
+        store.changes()
+
+
 @pytest.mark.parametrize("by", ["record_id", "plan", None, ["module"]])
 def test_changes_are_counted_by_a_column_of_the_records(snapshots, by):
     with pytest.raises(kd.InvalidParameterError, match="takes a column of the records"):
