@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,8 +11,8 @@ import pandas as pd
 
 from koodrive_nb import privacy, streams
 from koodrive_nb.columns import STRING
-from koodrive_nb.errors import InvalidParameterError, SnapshotError
-from koodrive_nb.snapshots import changes, drafts, fleets, layouts, lives, reading, scans
+from koodrive_nb.errors import InvalidParameterError
+from koodrive_nb.snapshots import changes, choosing, drafts, fleets, layouts, lives, reading, scans
 from koodrive_nb.snapshots.locations import SNAPSHOT_NAME, Location
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Snapshots:
         self._drafts = self._place.folder if drafts is None else Path(drafts).absolute()
 
     def __repr__(self) -> str:
-        names = self._names()
+        names = choosing.names(self._place)
         newest = f", newest {names[-1]}" if names else ""
         return f"Snapshots({len(names):,}{newest})"
 
@@ -70,13 +69,16 @@ class Snapshots:
             SnapshotError: A manifest is damaged or of another version, or the folder cannot be
                 read.
         """
-        return reading.listing(self._place, self._names())
+        return reading.listing(self._place, choosing.names(self._place))
 
-    def read(self, dataset: Dataset = "records", snapshot: str = "newest") -> pd.DataFrame:
+    def read(
+        self, dataset: Dataset = "records", snapshot: str | Snapshot = "newest"
+    ) -> pd.DataFrame:
         """Read a dataset into pandas, with the types and in the order of the client.
 
-        `dataset` is records, devices or users, `snapshot` "newest", a name of `list()`, or "all",
-        which adds a column `snapshot`: there, a record comes once for each snapshot that has it.
+        `dataset` is records, devices or users, `snapshot` "newest", a name of `list()`, what
+        `sweep()` returned, or "all", which adds a column `snapshot`: there, a record comes once for
+        each snapshot that has it.
         All bytes of the files are verified by their checksums.
 
         Raises:
@@ -103,13 +105,13 @@ class Snapshots:
         is_told = all(each.manifest["privacy"] != "names" for each in chosen)
         protect = privacy.protect_users if dataset == "users" and is_told else privacy.protect
         protected = protect(frame)
-        protected.attrs = {streams.ATTRS: _facts(chosen)}
+        protected.attrs = {streams.ATTRS: choosing.facts(chosen)}
         return protected
 
     def scan(
         self,
         dataset: Dataset = "records",
-        snapshot: str = "newest",
+        snapshot: str | Snapshot = "newest",
         *,
         engine: Literal["duckdb", "polars", "spark"] = "duckdb",
     ) -> Any:
@@ -182,11 +184,12 @@ class Snapshots:
 
         Raises:
             InvalidParameterError: The records have no such column to count by.
-            SnapshotError: There is no snapshot yet, or a file is missing, cut or altered.
+            SnapshotError: There is no snapshot yet, a file is missing, cut or altered, or
+                neighbours have no users in common.
             ConfigurationError: A setting of privacy is unfit.
         """
         known = [column.name for column in layouts.columns_of("records")]
-        if by not in known or by in lives.KEYS:
+        if not isinstance(by, str) or by not in known or by in lives.KEYS:
             raise InvalidParameterError(
                 f"by= takes a column of the records, such as 'module', not {by!r}."
             )
@@ -250,44 +253,5 @@ class Snapshots:
             )
         return self._drafts
 
-    def _chosen(self, snapshot: str) -> Sequence[Snapshot]:
-        """Give the snapshots that are meant, the oldest first."""
-        if snapshot not in {"newest", "all"}:
-            is_name = isinstance(snapshot, str) and SNAPSHOT_NAME.fullmatch(snapshot)
-            found = reading.published(self._place, snapshot) if is_name else None
-            if found is None:
-                raise InvalidParameterError(
-                    f"There is no snapshot {snapshot!r} in {self._place.shown}: take a name of "
-                    "list(), 'newest' or 'all'."
-                )
-            return [found]
-        each = (reading.published(self._place, name) for name in reversed(self._names()))
-        # Those without a manifest are not finished.
-        finished = (one for one in each if one is not None)
-        chosen = [*finished] if snapshot == "all" else [*islice(finished, 1)]
-        if not chosen:
-            raise SnapshotError(
-                f"There is no snapshot in {self._place.shown} yet: write one with "
-                "Snapshots.write(kd.fleet.fetch(...))."
-            )
-        return chosen[::-1]
-
-    def _names(self) -> Sequence[str]:
-        return sorted(self._place.names(), key=_age)
-
-
-def _age(name: str) -> tuple[str, int]:
-    first, _, number = name.partition("-")
-    return first, int(number or 1)
-
-
-def _facts(chosen: Sequence[Snapshot]) -> dict[str, Any]:
-    manifests = [each.manifest for each in chosen]
-    facts = {
-        "source": " and ".join(sorted({each["source"] for each in manifests})),
-        "complete": all(each["complete"] for each in manifests),
-    }
-    samples = {each["sampled_of"] for each in manifests}
-    # Of snapshots together it is no more than said where it is the same for all.
-    only = samples.pop() if len(samples) == 1 else None
-    return facts if only is None else facts | {"sampled_of": only}
+    def _chosen(self, snapshot: object) -> Sequence[Snapshot]:
+        return choosing.chosen(self._place, snapshot)

@@ -249,7 +249,7 @@ def test_what_is_not_there_is_said(build, snapshots):
         with pytest.raises(kd.SnapshotError, match=r"There is no snapshot in .* yet"):
             ask()
     snapshots.write(build({"42": {"1": 0}}))
-    for name in ("20200101T000000Z", "..", None):
+    for name in ("20200101T000000Z", ".."):
         with pytest.raises(kd.InvalidParameterError, match="There is no snapshot"):
             snapshots.read(snapshot=name)
     for ask in (snapshots.read, snapshots.scan):
@@ -257,6 +257,20 @@ def test_what_is_not_there_is_said(build, snapshots):
             ask("files")
     with pytest.raises(kd.InvalidParameterError, match=r"read\(\) gives pandas"):
         snapshots.scan(engine="pandas")
+
+
+def test_what_was_returned_of_a_snapshot_says_which_one_is_meant(build, snapshots):
+    made = snapshots.write(build({"42": {"1": 0}}))
+    snapshots.write(build({"42": {"2": 0}}, NOW + pd.Timedelta("1D")))
+    assert [*snapshots.read(snapshot=made)["record_id"]] == ["1"]
+    assert [*plain(snapshots.scan(snapshot=made))["record_id"]] == ["1"]
+    for other in ([FIRST], made.manifest, 7, None):
+        for ask in (snapshots.read, snapshots.scan):
+            with pytest.raises(kd.InvalidParameterError, match="returned, not "):
+                ask(snapshot=other)
+    for other in (made, pd.Series(["module"])):
+        with pytest.raises(kd.InvalidParameterError, match="by= takes"):
+            snapshots.changes(other)
 
 
 def test_an_engine_that_is_not_installed_says_what_to_install(build, snapshots, monkeypatch):
