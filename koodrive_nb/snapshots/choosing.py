@@ -6,12 +6,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from koodrive_nb.errors import InvalidParameterError, SnapshotError
-from koodrive_nb.snapshots import reading
+from koodrive_nb.snapshots import drafts, reading
 from koodrive_nb.snapshots.locations import SNAPSHOT_NAME, Location
 from koodrive_nb.snapshots.manifests import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 def names(place: Location) -> list[str]:
@@ -23,8 +24,8 @@ def names(place: Location) -> list[str]:
     return sorted(place.names(), key=_age)
 
 
-def chosen(place: Location, snapshot: object) -> Sequence[Snapshot]:
-    """Give the snapshots that are meant, the oldest first.
+def chosen(place: Location, snapshot: object, folder: Path | None) -> Sequence[Snapshot]:
+    """Give the snapshots that are meant, the oldest first; `folder` is where drafts lie.
 
     Raises:
         InvalidParameterError: There is no such snapshot.
@@ -49,10 +50,14 @@ def chosen(place: Location, snapshot: object) -> Sequence[Snapshot]:
     finished = (one for one in each if one is not None)
     kept = [*finished] if name == "all" else [*islice(finished, 1)]
     if not kept:
-        raise SnapshotError(
-            f"There is no snapshot in {place.shown} yet: write one with "
-            "Snapshots.write(kd.fleet.fetch(...))."
+        begun = drafts.unfinished(folder)
+        what = (
+            f"{begun}, and the same command, or the same call of sweep(), goes on with it"
+            if begun
+            else "sweep users into it (`koodrive-nb sweep`, kd.fleet.sweep), or write what "
+            "kd.fleet.fetch returned with Snapshots.write()"
         )
+        raise SnapshotError(f"There is no snapshot in {place.shown} yet: {what}.")
     return kept[::-1]
 
 

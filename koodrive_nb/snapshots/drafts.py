@@ -14,9 +14,11 @@ import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import filelock
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,12 +30,11 @@ from koodrive_nb.snapshots.manifests import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    import pandas as pd
 
 _PART = re.compile(r"part-([0-9]{6,9})\.parquet")
 _SHORT = 40
+NAME = ".draft"
+"""The folder, below that of the snapshots, in which a sweep keeps what came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,18 @@ def _take_over(folder: Path, target: Location) -> None:
                 "folder."
             )
         each.chmod(0o700)
+
+
+def unfinished(folder: Path | None) -> str:
+    """Say which sweep has its draft in a folder; nothing where there is none that can be told."""
+    try:
+        about = (folder or Path()) / NAME / publishing.DRAFT
+        found = manifests.plain(about.read_bytes(), "The draft") if folder else {}
+        began = pd.Timestamp(found["facts"]["began_at"]).tz_convert("UTC")
+        users = text.counted(int(found["question"]["users"]), "user")
+    except (OSError, SnapshotError, LookupError, TypeError, ValueError):
+        return ""
+    return f"a sweep of {users} that began at {began:%Y-%m-%d %H:%M} UTC is not finished"
 
 
 def _differing(known: object, asked: Mapping[str, Any]) -> str:

@@ -55,7 +55,8 @@ class Snapshots:
     def __repr__(self) -> str:
         names = choosing.names(self._place)
         newest = f", newest {names[-1]}" if names else ""
-        return f"Snapshots({len(names):,}{newest})"
+        begun = drafts.unfinished(self._drafts)
+        return f"Snapshots({len(names):,}{newest}{f'; {begun}' if begun else ''})"
 
     def list(self) -> pd.DataFrame:
         """Tell what snapshots there are, the newest last.
@@ -242,7 +243,7 @@ class Snapshots:
         folder = self._folder()
         with drafts.locked(folder, self._place):
             yield drafts.begin(
-                folder / ".draft", self._place, question, facts or {}, restart=restart
+                folder / drafts.NAME, self._place, question, facts or {}, restart=restart
             )
 
     def _folder(self) -> Path:
@@ -254,4 +255,4 @@ class Snapshots:
         return self._drafts
 
     def _chosen(self, snapshot: object) -> Sequence[Snapshot]:
-        return choosing.chosen(self._place, snapshot)
+        return choosing.chosen(self._place, snapshot, self._drafts)

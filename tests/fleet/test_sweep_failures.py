@@ -99,6 +99,23 @@ def test_users_who_fail_keep_it_from_being_published_and_are_asked_alone(
     assert len(snapshots.read()) == 3 * len(IDS)
 
 
+def test_a_sweep_that_is_not_finished_is_told_of_where_nothing_is_found(
+    service, fleet, client, snapshots
+):
+    with pytest.raises(kd.SnapshotError, match=r"yet: sweep users into it \(`koodrive-nb sweep`"):
+        snapshots.read()
+    fleet.first = failing(service, "u007")
+    incomplete(client, IDS, snapshots)
+    begun = "a sweep of 60 users that began at 2026-01-02 03:04 UTC is not finished"
+    with pytest.raises(kd.SnapshotError, match=f"yet: {begun}, and the same command"):
+        snapshots.read()
+    assert repr(snapshots) == f"Snapshots(0; {begun})"
+    draft = snapshots._place.folder / ".draft" / "draft.json"
+    for content in ('{"schema_version": 1, "question": [], "facts": 1}', "{", None):
+        draft.write_text(content) if content else draft.unlink()
+        assert repr(snapshots) == "Snapshots(0)"
+
+
 def test_what_may_pass_is_asked_once_more_at_the_end(service, fleet, client, snapshots):
     fleet.first = lambda user_id: (
         service.Answer(b"", 503) if user_id == "u007" and fleet.asked["u059"] < 4 else None
