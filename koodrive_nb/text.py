@@ -17,6 +17,13 @@ def counted(n: int, thing: str) -> str:
     return f"{n:,} {thing}" + ("" if n == 1 else "s")
 
 
+def sample(population: int | None, drawn: int | None) -> str:
+    """Name a sample of users by its size, or nothing where the population is None."""
+    if population is None:
+        return ""
+    return f"sample {'from' if drawn is None else f'of {drawn:,} of'} {counted(population, 'user')}"
+
+
 def one_line(text: object, limit: int) -> str:
     """Keep the printable characters of a text, on one line of at most `limit` characters.
 

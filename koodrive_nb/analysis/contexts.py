@@ -16,6 +16,9 @@ from koodrive_nb.streams import ATTRS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+FETCHED = ("source", "complete", "sampled_of", "sampled")
+"""What a table keeps of how its records were fetched."""
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -33,7 +36,7 @@ class Context:
 
     def as_attrs(self, **more: object) -> dict[str, Any]:
         """Give it as plain values for `DataFrame.attrs`, which pandas copies deeply."""
-        kept = {key: self.attrs[key] for key in ("source", "complete") if key in self.attrs}
+        kept = {key: self.attrs[key] for key in FETCHED if key in self.attrs}
         return kept | {
             "n_records": self.n_records,
             "first": _iso(self.first),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from koodrive_nb.analysis import arguments, groups, rules, shares
+from koodrive_nb.analysis.contexts import FETCHED
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
@@ -104,7 +105,7 @@ def estimate(
         table = pd.concat([labels[keys], table], axis="columns")
         table = table.loc[groups.in_order(table[keys], keys, table["rows"])].reset_index(drop=True)
     about = users.attrs.get(ATTRS, {})
-    table.attrs[ATTRS] = {key: about[key] for key in ("source", "complete") if key in about} | {
+    table.attrs[ATTRS] = {key: about[key] for key in FETCHED if key in about} | {
         "by": keys,
         "population": n_population,
         "n_users": len(listed),

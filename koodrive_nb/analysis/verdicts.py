@@ -14,6 +14,7 @@ from koodrive_nb.analysis.policies import PolicyCheck, amount, limit_of, sentenc
 from koodrive_nb.analysis.policy_files import CONTROLS
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
+from koodrive_nb.text import sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -169,8 +170,11 @@ def _change(row: Mapping[Any, Any], before: str) -> str:
 
 def _reservations(about: Mapping[str, Any]) -> list[str]:
     """Say what is missing from the data, before anything is said of it."""
+    drawn = sample(about.get("sampled_of"), about.get("sampled"))
+    said = [f"This is of a {drawn}, not of all."] if drawn else []
     users = about.get("users")
     if users and users["n_incomplete"]:
         lost = f"{users['n_incomplete']:,} of {users['n']:,}"
-        return [f"Incomplete: the data of {lost} users did not come whole."]
-    return [] if about.get("complete", True) else ["Incomplete: part of the data did not come."]
+        return [f"Incomplete: the data of {lost} users did not come whole.", *said]
+    whole = about.get("complete", True)
+    return said if whole else ["Incomplete: part of the data did not come.", *said]

@@ -19,7 +19,7 @@ from koodrive_nb.analysis.zones import offset_changes
 from koodrive_nb.charts.options import chart_of as chart_of  # noqa: PLC0414 -- charts take it from here
 from koodrive_nb.streams import ATTRS
 from koodrive_nb.text import counted as counted  # noqa: PLC0414 -- as above
-from koodrive_nb.text import one_line
+from koodrive_nb.text import one_line, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -151,11 +151,16 @@ def facts(table: pd.DataFrame) -> Mapping[str, Any]:
 def provenance(about: Mapping[str, Any]) -> str:
     """Say where the numbers come from and whether they are all there."""
     source = str(about.get("source", "source unknown"))
+    shown_source = shown("sandbox (synthetic)" if source == "sandbox" else source)
+    # However complete, a sample shall not pass for all users.
+    drawn = sample(about.get("sampled_of"), about.get("sampled"))
     if "complete" not in about:
-        complete = "completeness unknown"
+        whole = f"a {drawn}, completeness unknown" if drawn else "completeness unknown"
     else:
-        complete = "complete" if about["complete"] else "INCOMPLETE"
-    return f"{shown('sandbox (synthetic)' if source == 'sandbox' else source)}, {complete}"
+        whole = "complete" if about["complete"] else "INCOMPLETE"
+        article = "a" if about["complete"] else "an"
+        whole = f"{article} {whole} {drawn}" if drawn else whole
+    return f"{shown_source}, {whole}"
 
 
 def window(about: Mapping[str, Any]) -> str:

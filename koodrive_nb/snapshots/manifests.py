@@ -13,7 +13,7 @@ import msgspec
 import pandas as pd
 
 from koodrive_nb.errors import SnapshotError
-from koodrive_nb.text import counted, one_line
+from koodrive_nb.text import counted, one_line, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -84,8 +84,9 @@ class Snapshot:
         lost = [f"{facts[name]:,} {name}" for name in ("partial", "failed") if facts[name]]
         state = ": ".join(["incomplete", *filter(None, [", ".join(lost)])])
         state = "complete" if facts["complete"] else state
-        counts = ", ".join(counted(facts[f"{what}s"], what) for what in ("user", "record"))
-        return f"Snapshot({self.name}, {counts}, {state})"
+        drawn = sample(facts["sampled_of"], facts["users"])
+        users = f"a {drawn}" if drawn else counted(facts["users"], "user")
+        return f"Snapshot({self.name}, {users}, {counted(facts['records'], 'record')}, {state})"
 
 
 def made(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,6 +112,17 @@ def test_incomplete_data_is_said_before_anything_else(fleet):
     assert kd.analysis.verdict(table)[0] == "Incomplete: part of the data did not come."
 
 
+def test_a_sample_is_said_before_anything_else(fleet):
+    records, devices = fleet
+    records = records.copy()
+    for complete in (True, False):
+        about = {"complete": complete, "sampled_of": 2_000, "sampled": 60}
+        records.attrs["koodrive"] = about
+        lines = kd.analysis.verdict(kd.analysis.headline(records, devices, window="2025-W50"))
+        said = "This is of a sample of 60 of 2,000 users, not of all."
+        assert lines.index(said) == 1 - complete
+
+
 def test_what_is_not_all_or_nothing_never_looks_so(table):
     table.loc[table["kpi"] == "never", "value"] = 0.0001
     table.loc[table["kpi"] == "protected", "value"] = 0.0001

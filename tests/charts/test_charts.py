@@ -101,6 +101,22 @@ def test_lost_completeness_is_told(records, chart):
     assert "sandbox (synthetic), INCOMPLETE" in subtitle(chart(frame))
 
 
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"complete": True, "sampled": 60}, "a complete sample of 60 of 2,000 users"),
+        ({"complete": False, "sampled": 60}, "an INCOMPLETE sample of 60 of 2,000 users"),
+        ({"sampled": 60}, "a sample of 60 of 2,000 users, completeness unknown"),
+        ({"complete": True}, "a complete sample from 2,000 users"),
+    ],
+)
+@pytest.mark.parametrize("chart", CHARTS)
+def test_a_sample_never_passes_for_all_users(records, chart, told, said):
+    frame = records.copy()
+    frame.attrs = {"koodrive": told | {"sampled_of": 2_000}}
+    assert f"sandbox (synthetic), {said}" in subtitle(chart(frame)).replace("<br>", " ")
+
+
 @pytest.mark.parametrize("chart", CHARTS)
 def test_no_records_make_an_empty_figure_that_says_so(records, chart):
     figure = chart(records.head(0))

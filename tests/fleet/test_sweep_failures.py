@@ -296,6 +296,9 @@ def test_a_sample_depends_on_seed_and_ids_alone_and_larger_ones_hold_it(fleet, c
     made = kd.fleet.sweep(client, IDS, snapshots, sample=10, seed=1)
     assert set(outcomes(snapshots)) == ten
     assert (made.manifest["sampled_of"], made.manifest["seed"]) == (60, 1)
+    assert repr(made).endswith(", a sample of 10 of 60 users, 30 records, complete)")
+    told = {"source": "live", "complete": True, "sampled_of": 60, "sampled": 10}
+    assert snapshots.read("users").attrs["koodrive"] == told
 
 
 def test_records_without_a_device_are_looked_up_and_odd_rows_kept(
