@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -24,6 +24,8 @@ PREFIX = "snapshot="
 _LONGEST = 160
 _BLOCK = 1 << 20
 _MOST_BYTES = 256 << 20
+_SLIPPED = re.compile(r"(?:s3|gs|gcs|hdfs|abfss?|file|https?)(?=:)|[A-Za-z][A-Za-z0-9+.-]+(?=:/)")
+_TOLD_OF_QUERIES = {"region", "scheme", "endpoint_override"}
 SNAPSHOT_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z(?:-[1-9][0-9]{0,5})?")
 """The instant, in UTC, at which a sweep began; the second of the same instant ends in -2."""
 
@@ -54,28 +56,23 @@ class Location:
         given = os.fspath(place)
         scheme, slashes, rest = given.partition("://")
         if not slashes:
-            return cls._of_folder(given)
+            folder = _folder(given)
+            return cls(pafs.LocalFileSystem(), folder.as_posix(), folder, given)
         # The last @, since a key may hold what else ends the part that it is in.
-        parts = urlsplit(f"{scheme}://{rest.rpartition('@')[2]}")
+        keys, _, public = rest.rpartition("@")
+        parts = urlsplit(f"{scheme}://{public}")
         shown = urlunsplit(parts._replace(query="", fragment="")).rstrip("/")
         try:
             filesystem, root = pafs.FileSystem.from_uri(given)
-        except (pa.ArrowException, OSError, ValueError):
-            # What pyarrow says may quote the keys in the URI.
+        except (pa.ArrowException, OSError, ValueError) as error:
+            cause = _cause(str(error).replace(given, shown), keys, parts.query)
             raise InvalidParameterError(
-                f"{shown} is no URI that pyarrow can open: try s3://bucket/folder, or a path."
+                f"{shown} is no URI that pyarrow can open{cause}. Give a path, or a "
+                "URI such as s3://bucket/folder?region=eu-west-1, for a store of your own with "
+                "&endpoint_override=host:port."
             ) from None
         is_local = isinstance(filesystem, pafs.LocalFileSystem)
         return cls(filesystem, root.rstrip("/"), Path(root) if is_local else None, shown)
-
-    @classmethod
-    def _of_folder(cls, given: str) -> Location:
-        if not given.strip() or re.match(r"[a-z][a-z0-9]+:/", given):
-            raise InvalidParameterError(
-                f"{given!r} is no folder: pass a path, or a URI such as s3://bucket/folder."
-            )
-        folder = Path(given).expanduser().absolute()
-        return cls(pafs.LocalFileSystem(), folder.as_posix(), folder, given)
 
     def path(self, *parts: str) -> str:
         """Give the path of something below, as the filesystem takes it."""
@@ -151,6 +148,35 @@ class Location:
                 f"{named} cannot be read ({reason(error)}): restore it from a copy, or move the "
                 "snapshot away."
             ) from error
+
+
+def _folder(given: str) -> Path:
+    """Read a local path, unless it is a slip that would make a folder with an odd name."""
+    slipped = _SLIPPED.match(given)
+    if slipped:
+        raise InvalidParameterError(
+            f"{slipped[0]}: without two slashes is no URI: write {slipped[0]}://..., or "
+            "the full path of a folder of that name."
+        )
+    if not given.strip():
+        raise InvalidParameterError("The folder of the snapshots is empty text: name one.")
+    path = Path(given)
+    try:
+        return (path.expanduser() if given.startswith("~") else path).absolute()
+    except RuntimeError:
+        raise InvalidParameterError(
+            f"{given} names a user whom this machine does not know: write the path in full."
+        ) from None
+
+
+def _cause(told: str, keys: str, query: str) -> str:
+    """Give what was told in brackets, or nothing where one of the keys may be left in it."""
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    values = re.split(r"[:/?#@]", keys)
+    values += [value for name, _, value in pairs if name not in _TOLD_OF_QUERIES]
+    secrets = {form for value in values if value for form in (value, unquote(value))}
+    line = text.one_line(told, _LONGEST)
+    return "" if any(secret in line for secret in secrets) else f" ({line})"
 
 
 def _is_hive(info: pafs.FileInfo) -> bool:

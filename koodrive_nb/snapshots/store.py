@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import narwhals as nw
@@ -18,6 +17,7 @@ from koodrive_nb.snapshots.locations import SNAPSHOT_NAME, Location
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from koodrive_nb.snapshots.drafts import Draft
     from koodrive_nb.snapshots.manifests import Snapshot
@@ -50,7 +50,9 @@ class Snapshots:
                 "drafts= is for a URI of another machine: in a folder of this one, the draft is in "
                 "the folder itself."
             )
-        self._drafts = self._place.folder if drafts is None else Path(drafts).absolute()
+        self._drafts = self._place.folder if drafts is None else Location.of(drafts).folder
+        if drafts is not None and self._drafts is None:
+            raise InvalidParameterError("drafts= takes a folder of this machine, not a URI.")
 
     def __repr__(self) -> str:
         names = choosing.names(self._place)

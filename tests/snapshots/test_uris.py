@@ -118,6 +118,8 @@ def test_writing_to_a_store_needs_a_folder_for_what_is_not_published(bucket, bui
         kd.snapshots.Snapshots(URI).write(build({"42": {"1": 0}}))
     with pytest.raises(kd.InvalidParameterError, match="in the folder itself"):
         kd.snapshots.Snapshots(tmp_path, drafts=tmp_path)
+    with pytest.raises(kd.InvalidParameterError, match="a folder of this machine"):
+        kd.snapshots.Snapshots(URI, drafts=URI)
 
 
 def test_no_message_has_the_keys_in_a_uri(bucket, build):
@@ -127,40 +129,59 @@ def test_no_message_has_the_keys_in_a_uri(bucket, build):
 
 
 @pytest.mark.parametrize(
-    "uri",
+    ("uri", "said"),
     [
-        "nothing://u:5ecret@host/x",
-        "s3://k:5ecret@b/x?odd=1",
-        "nothing://k:5ecret/5ecret@b/x",
-        "nothing://k:5ecret?5ecret@b/x",
-        "nothing://k:5ecret#5ecret@b/x",
-        "nothing://k:5ecret@5ecret@b/x",
+        ("nothing://u:5ecret@host/x", "nothing://host/x is no URI that pyarrow can open"),
+        ("s3://key:5ecret@b/x?odd=1", r"s3://b/x is .* open \(Unexpected query .* 'odd'\)\."),
+        ("s3://key:5ec/ret@b/x", r"s3://b/x is .* open \(Cannot parse URI: 's3://b/x' due to"),
+        ("s3:///x?access=5ecret", r"s3:/+x is .* open \(Missing bucket name in S3 URI\)"),
+        *(
+            (f"nothing://k:5ecret{mark}5ecret@b/x", "nothing://b/x is no URI that pyarrow can open")
+            for mark in "/?#@"
+        ),
     ],
 )
-def test_a_uri_that_leads_nowhere_is_refused_without_its_keys(uri):
-    with pytest.raises(kd.InvalidParameterError, match="no URI that pyarrow can open") as caught:
+def test_a_uri_that_leads_nowhere_is_refused_with_its_cause_and_without_its_keys(uri, said):
+    with pytest.raises(kd.InvalidParameterError, match=said) as caught:
         kd.snapshots.Snapshots(uri)
-    assert "5ecret" not in str(caught.value)
+    assert "5ec" not in str(caught.value)
+
+
+def test_a_cause_that_names_a_key_is_not_told(monkeypatch):
+    def from_uri(uri):
+        raise OSError("no such key as 5ec/ret")
+
+    known = SimpleNamespace(**vars(pafs) | {"FileSystem": SimpleNamespace(from_uri=from_uri)})
+    monkeypatch.setattr(locations, "pafs", known)
+    with pytest.raises(kd.InvalidParameterError, match=r"pyarrow can open\. Give a path"):
+        kd.snapshots.Snapshots("s3://key:5ec%2Fret@b/x")
+
+
+@pytest.mark.parametrize(
+    "place", ["s3:/b/x", "s3:b", "S4:/x", "file:/x", "", "  ", "~nobody-here/x"]
+)
+def test_a_slip_of_typing_makes_no_folder_with_an_odd_name(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for ask in (
+        lambda: kd.snapshots.Snapshots(place),
+        lambda: kd.snapshots.Snapshots("gs://bucket/x", drafts=place),
+    ):
+        with pytest.raises(kd.InvalidParameterError, match=r"without two slashes|empty|in full"):
+            ask()
+
+
+def test_a_home_is_found_and_other_folders_may_be_called_as_they_like(build, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for place, folder in {"~/x": "home/x", "./s3:": "s3:", "a:b": "a:b", "./~": "~"}.items():
+        kd.snapshots.Snapshots(place).write(build({"42": {"1": 0}}))
+        assert (tmp_path / folder / f"snapshot={NAME}").is_dir()
 
 
 @pytest.mark.parametrize("place", [None, 7, b"folder"])
 def test_what_is_no_path_is_refused(place):
     with pytest.raises(kd.InvalidParameterError, match="takes a folder or a URI"):
         kd.snapshots.Snapshots(place)
-
-
-@pytest.mark.parametrize("place", ["", " ", "s3:/bucket/folder", "file:/folder"])
-def test_a_slip_of_the_keys_makes_no_folder(place, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(kd.InvalidParameterError, match="is no folder"):
-        kd.snapshots.Snapshots(place)
-    assert [*tmp_path.iterdir()] == []
-
-
-def test_a_tilde_is_the_home_folder(build, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    kd.snapshots.Snapshots("~/kept").write(build({"42": {"1": 0}}))
-    assert len(kd.snapshots.Snapshots(tmp_path / "kept").read()) == 1
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
