@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from koodrive_nb.cli.words import typed
 from koodrive_nb.errors import IncompleteError, KooDriveError
 from koodrive_nb.text import one_line
 
@@ -68,9 +69,9 @@ def _on_one_line(error: Exception) -> click.ClickException:
     if isinstance(error, click.ClickException):
         return error
     if isinstance(error, IncompleteError):
-        return Incomplete(str(error))
+        return Incomplete(typed(str(error)))
     if isinstance(error, (KooDriveError, OSError)):
-        return click.ClickException(str(error))
+        return click.ClickException(typed(str(error)))
     what = one_line(error, _LINE_CHARACTERS // 2)
     return click.ClickException(
         f"{type(error).__name__}: {what} This was not foreseen: `koodrive-nb --debug ...` shows "

@@ -10,6 +10,11 @@ import click
 from koodrive_nb.cli.extras import need
 from koodrive_nb.cli.failures import Incomplete, Interrupted
 
+_LEAVE_OUT = (
+    ", and its table of users says who they are: leave those who are refused each time out of the "
+    "next list"
+)
+
 
 @click.command(
     "sweep",
@@ -18,6 +23,7 @@ Examples:
   koodrive-nb sweep users.csv -o snapshots
   koodrive-nb sweep users.csv -o snapshots --workers 4 --max-workers 16 --max-rate 200
   koodrive-nb sweep users.csv -o snapshots --sample 20000 --seed 1
+  koodrive-nb sweep users.csv -o s3://bucket/snapshots --drafts drafts
   koodrive-nb sweep users.csv -o snapshots --sandbox
 """,
 )
@@ -27,6 +33,11 @@ Examples:
     metavar="FOLDER",
     required=True,
     help="The folder of the snapshots, or a URI of one.",
+)
+@click.option(
+    "--drafts",
+    metavar="FOLDER",
+    help="Where what came is kept until it is published, if the output is a URI.",
 )
 @click.option("--sandbox", "is_sandbox", is_flag=True, help="Ask the sandbox: no account needed.")
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes that ask.")
@@ -50,6 +61,7 @@ def command(  # noqa: PLR0913 -- what to ask, how fast, and where to put it
     listed: str,
     output: str,
     *,
+    drafts: str | None,
     workers: int,
     max_workers: int,
     max_rate: float | None,
@@ -62,9 +74,9 @@ def command(  # noqa: PLR0913 -- what to ask, how fast, and where to put it
     """Fetch the records and devices of many users into a new snapshot.
 
     USERS is a list, .csv or .parquet, with a column user_id; its other columns are kept. However it
-    was stopped, the same command goes on where it was: what came is kept in FOLDER/.draft until all
-    of it is published. If users fail, nothing is (exit code 3); try again, or let --partial publish
-    without them.
+    was stopped, the same command goes on where it was: what came is kept in FOLDER/.draft, or in
+    --drafts, until all of it is published. If users fail, nothing is (exit code 3); try again, or
+    let --partial publish without them.
     """
     if is_sandbox:
         need("uvicorn", "sandbox")
@@ -74,7 +86,10 @@ def command(  # noqa: PLR0913 -- what to ask, how fast, and where to put it
     from koodrive_nb.cli import user_lists  # noqa: PLC0415 -- as above
 
     users = user_lists.read(Path(listed))
-    snapshots = kd.snapshots.Snapshots(output)
+    snapshots = kd.snapshots.Snapshots(output, drafts=drafts)
+    # Else it would be said when everything is ready to be asked.
+    snapshots._folder()  # noqa: SLF001 -- not for users, but for this
+    kept = drafts or output
     try:
         with kd.connect(
             "sandbox" if is_sandbox else "live",
@@ -94,13 +109,14 @@ def command(  # noqa: PLR0913 -- what to ask, how fast, and where to put it
             )
     except kd.IncompleteError as error:
         # Its advice is of calls, and here it is of the command.
+        asks = ", and the same command asks for these alone" if error.retryable else ""
         raise Incomplete(
-            f"{error.message} What came is kept in {output}, and the same command asks for these "
-            "alone; --partial publishes without them."
+            f"{error.message} What came is kept in {kept}{asks}; --partial publishes without them"
+            f"{_LEAVE_OUT if not error.failures['retryable'].all() else ''}."
         ) from None
     except KeyboardInterrupt:
         raise Interrupted(
-            f"Interrupted: what came is kept in {output}, and the same command goes on from there."
+            f"Interrupted: what came is kept in {kept}, and the same command goes on from there."
         ) from None
     if not made.manifest["complete"]:
         raise Incomplete(f"Incomplete: {output} has {made!r}.")

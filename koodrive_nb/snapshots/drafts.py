@@ -256,7 +256,8 @@ def _differing(known: object, asked: Mapping[str, Any]) -> str:
     for name in names:
         there, here = (json.dumps(one.get(name)) for one in (found, asked))
         is_short = max(len(there), len(here)) < _SHORT
-        each.append(f"{name} {there}, not {here}" if is_short else f"another {name}")
+        what = "list of users or service" if name == "digest" else name
+        each.append(f"{name} {there}, not {here}" if is_short else f"another {what}")
     return text.one_line("; ".join(each), 300)
 
 
