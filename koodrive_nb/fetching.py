@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from koodrive_nb.jobs import Job, Service
 
 _NAMED_IN_MESSAGE = 3
+# It may have been cut.
+_TRACE_ID = re.compile(r" \(trace id [^)]*\)?$")
 
 Whole = TypeVar("Whole")
 
@@ -259,6 +262,11 @@ def failure_table(failures: Sequence[Failure]) -> pd.DataFrame:
     return pd.DataFrame(failures, columns=list(Failure.__annotations__)).astype(
         {"user_id": STRING, "what": STRING, "error": STRING, "retry_after_s": "float64"}
     )
+
+
+def untraced(failure: Failure) -> Failure:
+    """Give a failure without its trace id, so that those of one cause are the same."""
+    return {**failure, "error": _TRACE_ID.sub("", failure["error"])}
 
 
 def told(failures: Sequence[Failure], most: int, *, with_user: bool = False) -> str:

@@ -15,7 +15,7 @@ from koodrive_nb.client import Client
 from koodrive_nb.columns import MODULES
 from koodrive_nb.device_labels import DeviceLabels
 from koodrive_nb.errors import InvalidParameterError
-from koodrive_nb.fetching import Fetch, brought, told
+from koodrive_nb.fetching import Fetch, brought, told, untraced
 from koodrive_nb.fleet import users
 from koodrive_nb.snapshots import layouts
 from koodrive_nb.streams import ATTRS, Stream, keep
@@ -172,5 +172,5 @@ def _row(user_id: str, jobs: Sequence[Job], n_devices: int, n_records: int) -> t
         n_devices if n_devices or has_all["devices"] else None,
         n_records if n_records or has_all["records"] else None,
         min(times, default=None),
-        told(failures, 1) if failures else None,
+        told([untraced(failure) for failure in failures], 1) if failures else None,
     )

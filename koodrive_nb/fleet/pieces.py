@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 
 from koodrive_nb import decode, device_labels, privacy, replacing
+from koodrive_nb.fetching import told, untraced
 from koodrive_nb.snapshots import layouts
 from koodrive_nb.snapshots.manifests import summed
 
@@ -110,7 +111,7 @@ def _users(visits: Sequence[Visit], frames: dict[str, pd.DataFrame]) -> pd.DataF
                 "failed" if failure else _COMPLETE,
                 *counts,
                 min(times, default=None),
-                f"{failure['what']} ({failure['error']})" if failure else None,
+                told([untraced(failure)], 1) if failure else None,
                 visit.place,
             )
         )

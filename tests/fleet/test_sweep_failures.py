@@ -99,6 +99,31 @@ def test_users_who_fail_keep_it_from_being_published_and_are_asked_alone(
     assert len(snapshots.read()) == 3 * len(IDS)
 
 
+def test_users_who_are_refused_for_good_are_counted_by_cause_and_not_asked_for_again_in_vain(
+    service, fleet, client, snapshots
+):
+    status = {"u007": 401, "u008": 401, "u033": 404}
+    fleet.first = lambda user_id: (
+        service.Answer(b"", status[user_id]) if user_id in status else None
+    )
+    error = incomplete(client, IDS, snapshots)
+    assert "3 will not come by asking again (2 HTTP 401, 1 HTTP 404); 0 may." in str(error)
+    assert 'kept: the same call with errors="collect" publishes without them.' in str(error)
+    assert "Leave those" in error.advice
+    assert ".resume()" not in str(error)
+    status["u009"] = 503
+    error = incomplete(client, IDS[:30], snapshots, restart=True)
+    assert "2 will not come by asking again (2 HTTP 401); 1 may." in str(error)
+    assert ".resume()" in str(error)
+    assert error.failures["error"].str.contains("trace id").all()
+    kd.fleet.sweep(client, IDS[:30], snapshots, errors="collect")
+    fetched = kd.fleet.fetch(client, IDS[:30], errors="collect")
+    for told in (snapshots.read("users"), fetched.users):
+        causes = told["error"].value_counts()
+        assert sorted(causes) == [1, 2]
+        assert not causes.index.str.contains("(trace id", regex=False).any()
+
+
 def test_a_sweep_that_is_not_finished_is_told_of_where_nothing_is_found(
     service, fleet, client, snapshots
 ):
@@ -426,7 +451,14 @@ def test_the_command_tells_what_failed_and_how_to_go_on(
     ran = CliRunner().invoke(cli.main, run)
     assert ran.exit_code == 3
     assert "1 of 60 users are left: user u007" in ran.stderr
-    assert "the same command asks for these alone; --partial" in ran.stderr
+    assert "1 will not come by asking again (1 HTTP 404); 0 may." in ran.stderr
+    assert "kept in sweeps; --partial publishes without them, and its table of users" in ran.stderr
+    fleet.first = failing(service, "u007")
+    ran = CliRunner().invoke(cli.main, run)
+    assert (
+        "the same command asks for these alone; --partial publishes without them.\n" in ran.stderr
+    )
+    fleet.first = failing(service, "u007", status=404)
     with monkeypatch.context() as patched:
         patched.setattr(parts.Parts, "note", interrupted)
         ran = CliRunner().invoke(cli.main, run)
