@@ -49,7 +49,8 @@ def chart_of(
         def chart(*args: Any, **kwargs: Any) -> go.Figure:
             drawn = {option.name: kwargs.pop(option.name, None) for option in own}
             given: Any = args[0] if args else kwargs.get("records")
-            names = set(getattr(given, "columns", ()))
+            # A lazy frame would have to find them out, and warn of it.
+            names = set(given.columns) if isinstance(given, pd.DataFrame) else set()
             is_table = isinstance(given, pd.DataFrame) and "status_code" not in names
             if not is_table:
                 return draw(answer(*args, **kwargs), **drawn)

@@ -92,6 +92,20 @@ def test_where_stuck_is_shown_the_subtitle_names_the_rule(records, chart):
     )
 
 
+@pytest.mark.parametrize(
+    "chart",
+    [
+        *CHARTS,
+        *(kd.charts.exposure, kd.charts.exposure_history, kd.charts.adherence, kd.charts.load),
+        *(kd.charts.deletion_backlog, kd.charts.explain_change),
+    ],
+)
+def test_a_chart_of_what_is_read_as_needed_warns_of_nothing(records, chart):
+    # Any warning is an error in these tests.
+    options = {"window": "2025-W50"} if chart is kd.charts.explain_change else {}
+    assert "sandbox" in subtitle(chart(pl.from_pandas(records).lazy(), **options))
+
+
 @pytest.mark.parametrize("chart", CHARTS)
 def test_lost_completeness_is_told(records, chart):
     frame = records.copy()
