@@ -267,11 +267,20 @@ def test_what_was_stopped_goes_on_where_it_was(live, by):
     [
         ("user_id\n100\n1.8E+18\n101\n1,9e18\n", r"in line 3, as in 1\.8E\+18"),
         ("user_id,x\n1.8E+18,\n2.0,\n", r"in line 2, 3"),
-        ("id\n1\n", "no column user_id"),
+        ("id\n1\n", r"no column user_id \(found: id\)"),
+        ("User_ID;plan\n1;a\n", r"no column user_id \(found: User_ID;plan\).* with commas"),
+        ("user_id,user_id\n1,2\n", "several columns user_id"),
+        (
+            (
+                "user_id\n1505084218764540000\n1505084218764550000\n1505084218764551234\n"
+                "1505084218764560000\n17\n"
+            ),
+            "in line 2, 3, 5, whose digits after the fifteenth are all 0",
+        ),
         ("user_id\n", "no users"),
         ("user_id\n1\n\n 2\n", "user id in line 4 .*copy the id"),
         ("user_id,plan\n1,a\n2\n", "line 3 has 1 values for 2"),
-        ("", "no column user_id"),
+        ("", "no column user_id: name it"),
     ],
 )
 def test_spoilt_and_unfit_ids_are_refused_with_their_lines(live, text, says):
@@ -296,9 +305,31 @@ def test_lists_of_users_keep_19_digits_and_other_columns(tmp_path):
     pd.DataFrame({"user_id": [1.5e18]}).to_parquet("users.parquet")
     with pytest.raises(kd.InvalidParameterError, match="spoilt the ids"):
         user_lists.read(Path("users.parquet"))
+    # So it is with two of three by chance, or with one in twenty.
+    few = ["1505084218764540000", "1505084218764550000", "1505084218764551234"]
+    many = [
+        f"{number}{'000' if number % 20 == 0 else '123'}" for number in range(10**15, 10**15 + 99)
+    ]
+    for ids in (few, many):
+        pd.DataFrame({"user_id": ids}).to_csv("users.csv", index=False)
+        assert list(user_lists.read(Path("users.csv"))["user_id"]) == ids
     Path("users.parquet").write_bytes(b"no")
     with pytest.raises(kd.InvalidParameterError, match="cannot be read"):
         user_lists.read(Path("users.parquet"))
+
+
+@pytest.mark.parametrize("code", ["utf-16", "utf-16-le", "latin-1", "xlsx"])
+def test_a_list_that_is_no_text_in_utf_8_says_how_to_save_it(tmp_path, code):
+    path = tmp_path / "users.csv"
+    table = pd.DataFrame({"user_id": ["1", "2"], "region": ["Köln", "Zürich"]})
+    if code == "xlsx":
+        table.to_excel(tmp_path / "users.xlsx", index=False, engine="xlsxwriter")
+        path = tmp_path / "users.xlsx"
+    else:
+        path.write_bytes(table.to_csv(index=False).encode(code))
+    with pytest.raises(kd.InvalidParameterError, match="save it as CSV UTF-8") as caught:
+        user_lists.read(path)
+    assert "codec" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
