@@ -78,3 +78,14 @@ def test_what_goes_wrong_is_said_in_the_words_of_the_command(folder, monkeypatch
         assert ran.exit_code == 1
         assert words in ran.stderr
         assert not any(call in ran.stderr for call in ("kd.", "=True", "auth=", "connect("))
+
+
+def test_what_is_left_out_of_a_list_of_users_is_told(folder):
+    lines = (folder / "users.csv").read_text().splitlines()
+    listed = [f"{line},x" for line in [*lines, lines[2], lines[1]]]
+    (folder / "users.csv").write_text("\n".join([f"{lines[0]},outcome", *listed[1:]]))
+    ran = run("-o", "sweeps")
+    assert ran.exit_code == 0
+    assert "users.csv has ids that came before in line 5, 6: each counts once" in ran.stderr
+    assert "Not kept of users.csv: outcome. Snapshots have columns of that name" in ran.stderr
+    assert len(kd.snapshots.Snapshots("sweeps").read("users")) == 3

@@ -84,8 +84,16 @@ def command(  # noqa: PLR0913 -- what to ask, how fast, and where to put it
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     import koodrive_nb as kd  # noqa: PLC0415 -- spares --help the import of pandas
     from koodrive_nb.cli import user_lists  # noqa: PLC0415 -- as above
+    from koodrive_nb.snapshots import layouts  # noqa: PLC0415 -- as above
 
     users = user_lists.read(Path(listed))
+    taken = [name for name in layouts.USER_TYPES if name != "user_id" and name in users.columns]
+    if taken:
+        click.echo(
+            f"Not kept of {listed}: {', '.join(taken)}. Snapshots have columns of that name of "
+            "their own: rename these to keep them.",
+            err=True,
+        )
     snapshots = kd.snapshots.Snapshots(output, drafts=drafts)
     # Else it would be said when everything is ready to be asked.
     snapshots._folder()  # noqa: SLF001 -- not for users, but for this
