@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from koodrive_nb import decode
 from koodrive_nb.columns import ORDERS, STRING, TIME, columns
-from koodrive_nb.errors import SnapshotError
+from koodrive_nb.errors import InvalidParameterError, SnapshotError
 from koodrive_nb.snapshots import layouts, lives, manifests
 from koodrive_nb.snapshots.locations import PREFIX
 from koodrive_nb.snapshots.manifests import Snapshot
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from koodrive_nb.snapshots.locations import Location
 
 _COUNTS = ("users", "partial", "failed", "devices", "records", "sampled_of")
+_SHARED = (
+    *("module", "status", "device_id", "device_name", "device_os", "machine_code"),
+    *("device_source", "version", "module_code", "status_code", "source"),
+)
+"""The columns of records to count by: a time, or an id of one record, makes no groups."""
+_OF_RECORDS = {column.name for column in columns("records")}
 _MODULE = next(column.dtype for column in columns("records") if column.name == "module")
 
 
@@ -141,17 +147,37 @@ def looks(
     """Give the name, the records and the users of each snapshot, as far as they are counted.
 
     Raises:
+        InvalidParameterError: Neither records nor users have a column `by` to count by.
         SnapshotError: A file is missing, cut or altered.
     """
-    names = dict.fromkeys([*lives.KEYS, "status_code", by])
-    return [
-        (
-            each.name,
-            _plain(place, each, "records", [*names]),
-            _plain(place, each, "users", lives.USERS),
-        )
-        for each in snapshots
-    ]
+    of_users = None
+    if not isinstance(by, str) or by not in _SHARED:
+        of_users = by
+        for each in snapshots:
+            others = _others(place, each)
+            # Where records have it as well, nobody would know which one is meant.
+            if by not in others or by in _OF_RECORDS:
+                raise InvalidParameterError(
+                    f"by= takes a column that records share ({', '.join(_SHARED)}), or one of the "
+                    f"list of users (of {each.name}: {', '.join(others) or 'none'}), not {by!r}."
+                )
+    names = [*dict.fromkeys([*lives.KEYS, "status_code", *([] if of_users else [by])])]
+    found = []
+    for each in snapshots:
+        records = _plain(place, each, "records", names)
+        users = _plain(place, each, "users", [*lives.USERS, *([of_users] if of_users else [])])
+        if of_users:
+            records = records.merge(users[["user_id", by]], on="user_id", how="left")
+        found.append((each.name, records, users))
+    return found
+
+
+def _others(place: Location, snapshot: Snapshot) -> list[str]:
+    """Give the columns that the list of users of a snapshot came with."""
+    first = files(place, snapshot, "users")[0]
+    with place.reading(first):
+        stored = pq.read_schema(place.path(first), filesystem=place.filesystem)
+    return [name for name in stored.names if name not in layouts.USER_TYPES]
 
 
 def _plain(place: Location, snapshot: Snapshot, dataset: str, names: Sequence[str]) -> pd.DataFrame:

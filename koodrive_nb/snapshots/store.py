@@ -174,7 +174,9 @@ class Snapshots:
         return privacy.protect(reading.history(self._place, chosen))
 
     def changes(self, by: str = "module") -> pd.DataFrame:
-        """Count what changed from each snapshot to the next, by a column of the records.
+        """Count what changed from each snapshot to the next, by a column of the records or users.
+
+        `by` is a column of the records that many share, or one that the list of users came with.
 
         One row for each pair of neighbours (`previous`, `snapshot`) and group: `n_users`, those
         seen whole in both, whose records alone are counted: `created` (not there before; what came
@@ -186,16 +188,11 @@ class Snapshots:
         the mark when first seen).
 
         Raises:
-            InvalidParameterError: The records have no such column to count by.
+            InvalidParameterError: Neither records nor users have such a column to count by.
             SnapshotError: There is no snapshot yet, a file is missing, cut or altered, or
                 neighbours have no users in common.
             ConfigurationError: A setting of privacy is unfit.
         """
-        known = [column.name for column in layouts.columns_of("records")]
-        if not isinstance(by, str) or by not in known or by in lives.KEYS:
-            raise InvalidParameterError(
-                f"by= takes a column of the records, such as 'module', not {by!r}."
-            )
         chosen = self._chosen("all")
         looks = reading.looks(self._place, chosen, by)
         return privacy.protect(changes.counted(looks, reading.history(self._place, chosen), by))

@@ -116,7 +116,27 @@ def test_snapshots_of_other_users_are_not_compared(build, tmp_path):
         store.changes()
 
 
-@pytest.mark.parametrize("by", ["record_id", "plan", None, ["module"]])
-def test_changes_are_counted_by_a_column_of_the_records(snapshots, by):
-    with pytest.raises(kd.InvalidParameterError, match="takes a column of the records"):
+@pytest.mark.parametrize(
+    "by", ["record_id", "create_time", "duration_s", "outcome", "plan", None, ["module"]]
+)
+def test_changes_are_counted_by_what_records_or_users_share(snapshots, by):
+    said = r"by= takes a column that records share \(module, .* list of users \(of .*: none\), not"
+    with pytest.raises(kd.InvalidParameterError, match=said):
         snapshots.changes(by)
+
+
+def test_changes_are_counted_by_a_column_of_the_list_of_users(build, tmp_path):
+    store = kd.snapshots.Snapshots(tmp_path)
+    steps = [
+        {"42": {"1": NEW}, "43": {"2": NEW, "3": NEW}, "44": {}},
+        {"42": {"1": COMPLETED}, "43": {"2": COMPLETED, "4": NEW}, "44": {}},
+    ]
+    for day, step in enumerate(steps):
+        regions = ["east", "west", "west"] if day else ["north", "west", None]
+        store.write(build(step, NOW + pd.Timedelta(days=day), regions=regions))
+    changes = store.changes("region").set_index("region")
+    counts = ["n_users", "created", "completed", "disappeared"]
+    assert changes[counts].T.to_dict("list") == {"east": [3, 0, 1, 0], "west": [3, 1, 1, 1]}
+    store.write(build(steps[1], NOW + pd.Timedelta(days=2)))
+    with pytest.raises(kd.InvalidParameterError, match=r"list of users .*: none"):
+        store.changes("region")
