@@ -162,11 +162,14 @@ def _folder(given: str) -> Path:
         raise InvalidParameterError("The folder of the snapshots is empty text: name one.")
     path = Path(given)
     try:
-        return (path.expanduser() if given.startswith("~") else path).absolute()
+        found = (path.expanduser() if given.startswith("~") else path).absolute()
     except RuntimeError:
         raise InvalidParameterError(
             f"{given} names a user whom this machine does not know: write the path in full."
         ) from None
+    if found.exists() and not found.is_dir():
+        raise InvalidParameterError(f"{given} is a file: snapshots need a folder.")
+    return found
 
 
 def _cause(told: str, keys: str, query: str) -> str:

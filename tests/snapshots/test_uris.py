@@ -170,6 +170,13 @@ def test_a_slip_of_typing_makes_no_folder_with_an_odd_name(place, tmp_path, monk
             ask()
 
 
+def test_a_file_is_no_folder_of_snapshots(tmp_path):
+    (tmp_path / "users.csv").write_text("user_id")
+    for place in (tmp_path / "users.csv", "/dev/null"):
+        with pytest.raises(kd.InvalidParameterError, match="is a file: snapshots need a folder"):
+            kd.snapshots.Snapshots(place)
+
+
 def test_a_home_is_found_and_other_folders_may_be_called_as_they_like(build, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
