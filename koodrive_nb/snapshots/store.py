@@ -107,9 +107,7 @@ class Snapshots:
         # Of snapshots without names, errors tell no more than was allowed then.
         is_told = all(each.manifest["privacy"] != "names" for each in chosen)
         protect = privacy.protect_users if dataset == "users" and is_told else privacy.protect
-        protected = protect(frame)
-        protected.attrs = {streams.ATTRS: choosing.facts(chosen)}
-        return protected
+        return _told(protect(frame), chosen)
 
     def scan(
         self,
@@ -171,7 +169,7 @@ class Snapshots:
         if engine != "pandas":
             both = scans.frames(self._place, chosen, engine, "records", "users")
             return lives.of_records(*both).to_native()
-        return privacy.protect(reading.history(self._place, chosen))
+        return _told(privacy.protect(reading.history(self._place, chosen)), chosen)
 
     def changes(self, by: str = "module") -> pd.DataFrame:
         """Count what changed from each snapshot to the next, by a column of the records or users.
@@ -195,7 +193,8 @@ class Snapshots:
         """
         chosen = self._chosen("all")
         looks = reading.looks(self._place, chosen, by)
-        return privacy.protect(changes.counted(looks, reading.history(self._place, chosen), by))
+        counted = changes.counted(looks, reading.history(self._place, chosen), by)
+        return _told(privacy.protect(counted), chosen)
 
     def write(self, fleet: Any, *, name: str | None = None) -> Snapshot:
         """Write a fleet that `kd.fleet.fetch` returned as a snapshot.
@@ -255,3 +254,8 @@ class Snapshots:
 
     def _chosen(self, snapshot: object) -> Sequence[Snapshot]:
         return choosing.chosen(self._place, snapshot, self._drafts)
+
+
+def _told(frame: pd.DataFrame, chosen: Sequence[Snapshot]) -> pd.DataFrame:
+    frame.attrs = {streams.ATTRS: choosing.facts(chosen)}
+    return frame

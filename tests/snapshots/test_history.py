@@ -101,6 +101,14 @@ def test_what_was_never_seen_with_its_mark_waited_for_less_than_from_look_to_loo
     assert (change["waited_at_least_h"], change["waited_at_most_h"]) == (0, 24)
 
 
+def test_tables_of_several_snapshots_say_whether_these_are_complete(snapshots, build, tmp_path):
+    for table in (snapshots.changes(), snapshots.history()):
+        assert table.attrs == {"koodrive": {"source": "sandbox", "complete": False}}
+    store = kd.snapshots.Snapshots(tmp_path)
+    store.write(build({"42": {"1": NEW}}))
+    assert store.history().attrs["koodrive"]["complete"]
+
+
 def test_one_snapshot_has_changed_in_nothing(build, tmp_path):
     store = kd.snapshots.Snapshots(tmp_path)
     store.write(build({"42": {"1": NEW}}))
