@@ -111,7 +111,7 @@ def test_a_draft_of_another_question_is_kept_until_it_is_discarded(snapshots, fl
     with snapshots._draft(QUESTION, BEGAN) as draft:
         draft.add(0, frames(fleet))
     other = QUESTION | {"users": 3, "digest": "6f" * 32}
-    said = r"another question \(users 2, not 3; another digest\).*restart=True"
+    said = r"another question \(users 2, not 3; another list of users or service\).*restart=True"
     with pytest.raises(kd.SnapshotError, match=said), snapshots._draft(other):
         pass
     with snapshots._draft(QUESTION) as draft:
