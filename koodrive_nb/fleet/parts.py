@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from koodrive_nb import replacing
 from koodrive_nb.fleet import arrow_memory, pieces
 from koodrive_nb.fleet.pieces import PART_USERS
+from koodrive_nb.snapshots import publishing
 from koodrive_nb.snapshots.manifests import summed
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Parts:
         self._draft = draft
         self._ids = ids
         self._others = others
-        self.folder = draft.folder / "pieces"
+        self.folder = draft.folder / publishing.PIECES
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.failures: dict[int, Failure] = {}
         self._whole: set[int] = set()

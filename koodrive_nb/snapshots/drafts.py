@@ -42,7 +42,7 @@ class Draft:
     """A snapshot that is being written, in a local `folder`.
 
     `facts` are those that it began with, as JSON has them, also where it goes on. The folder
-    `pieces` in it is the writer's own, and gone once the snapshot is published.
+    `pieces` in it is the writer's own until the snapshot is published, which leaves it behind.
     """
 
     folder: Path
@@ -106,7 +106,6 @@ class Draft:
     def _manifest(
         self, facts: Mapping[str, Any], ledger: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
-        shutil.rmtree(self.folder / "pieces", ignore_errors=True)
         parts = self.parts()
         outcomes: dict[str, int] = dict.fromkeys(layouts.OUTCOMES, 0)
         rows = dict.fromkeys(layouts.DATASETS, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 DRAFT = "draft.json"
 """What a draft is of; it is left behind when the draft is published."""
+PIECES = "pieces"
+"""The folder of its writer, likewise: if publishing fails, all that it has is still needed."""
 _UPLOAD = ".draft"
 
 
@@ -49,9 +52,12 @@ def publish(
         _sync(folder)
     published = target.folder / f"{PREFIX}{name}"
     draft.rename(published)
-    _sync(target.folder)
-    # Of no use any more, and of no harm to any reader.
-    (published / DRAFT).unlink(missing_ok=True)
+    # It is published, whatever else fails. While a power cut may undo that, all is still needed;
+    # afterwards it is of no use any more, and of no harm to any reader.
+    with suppress(OSError):
+        _sync(target.folder)
+        (published / DRAFT).unlink(missing_ok=True)
+        shutil.rmtree(published / PIECES, ignore_errors=True)
     return name
 
 

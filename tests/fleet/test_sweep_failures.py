@@ -6,8 +6,6 @@ import resource
 import subprocess
 import sys
 import threading
-from collections import Counter
-from types import SimpleNamespace
 
 import pandas as pd
 import pyarrow as pa
@@ -18,37 +16,8 @@ import koodrive_nb as kd
 from koodrive_nb import cli, pacing, privacy
 from koodrive_nb.fleet import parts, users, visits
 
-BASE = "/koodrive/ose/v1/backup"
 KEY = "0f" * 32
 IDS = [f"u{number:03}" for number in range(60)]
-
-
-def device(user_id):
-    return {"deviceId": f"9{user_id}", "deviceName": f"Phone of {user_id}"}
-
-
-def record(user_id, code):
-    row = {"recordId": f"{code}{user_id[1:]}", "moduleCode": code, "status": 1}
-    return row | {"createTime": "2025-12-01T00:00:00Z", "deviceInfo": device(user_id)}
-
-
-@pytest.fixture
-def fleet(service):
-    """Answer for any user with a device and a record of each module, unless `first` answers."""
-    found = SimpleNamespace(first=lambda user_id: None, asked=Counter())
-
-    def answer(asked):
-        user_id = asked.headers["X-User-Id"]
-        found.asked[user_id] += 1
-        early = found.first(user_id)
-        if early is not None:
-            return early
-        if asked.path == f"{BASE}/device":
-            return service.Answer({"code": 0, "data": [device(user_id)]})
-        return service.Answer({"code": 0, "data": [record(user_id, asked.query["moduleCode"])]})
-
-    service.answer = answer
-    return found
 
 
 @pytest.fixture
@@ -56,11 +25,6 @@ def client(service):
     instant = pd.Timestamp("2026-01-02T03:04:05Z").to_pydatetime()
     with service.connect(auth=kd.AppAuth("a378331e", "5e1c0ffee"), clock=lambda: instant) as found:
         yield found
-
-
-@pytest.fixture
-def snapshots(tmp_path):
-    return kd.snapshots.Snapshots(tmp_path / "sweeps")
 
 
 def outcomes(snapshots):
@@ -342,7 +306,7 @@ def test_records_without_a_device_are_looked_up_and_odd_rows_kept(
             return usual(asked)
         mine = asked.query.get("deviceId") in {None, f"9{user_id}"}
         return service.Answer(
-            {"code": 0, "data": [record(user_id, "101") | odd[user_id]] if mine else []}
+            {"code": 0, "data": [fleet.record(user_id, "101") | odd[user_id]] if mine else []}
         )
 
     service.answer = answer
