@@ -12,7 +12,7 @@ from koodrive_nb.snapshots import publishing
 from koodrive_nb.snapshots.manifests import summed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import pandas as pd
 
@@ -49,11 +49,18 @@ class Parts:
         for number in [*self._pieces]:
             self._join_if_whole(number)
 
-    def left(self, only: set[int] | None = None) -> Iterator[tuple[int, str]]:
-        """Give place and id of the users who are not complete, or of `only` some of them."""
+    def failed(self) -> set[int]:
+        """Give the places of those who failed, in this run or before, and are not complete."""
+        failed = {place for mine in self._pieces.values() for kept in mine for place in kept.failed}
+        return failed.difference(
+            *(kept.complete for mine in self._pieces.values() for kept in mine)
+        )
+
+    def left(self, among: Callable[[int], bool]) -> Iterator[tuple[int, str]]:
+        """Give place and id of the users who are not complete, among those of some places."""
         for number in range(-(-len(self._ids) // PART_USERS)):
             for place in self._left_of(number):
-                if only is None or place in only:
+                if among(place):
                     yield place, str(self._ids.iloc[place])
 
     def note(self, kept: Kept) -> None:

@@ -67,10 +67,11 @@ def sweep(  # noqa: PLR0913 -- each is a choice of its own, and keyword-only
     call goes on from there: a kill costs the answers of the last half second and the users under
     way. `restart` begins anew.
 
-    A user of whom anything fails after its retries has no rows; those whose failure may pass are
-    asked once more at the end. If some are left, `errors="raise"` publishes nothing, and the same
-    call, or the error's `resume()`, asks for them alone; "collect" publishes a snapshot that is not
-    complete. Credentials that are refused, and a service that does not answer, end it early.
+    A user of whom anything fails after its retries has no rows; at the end, those whose failure may
+    pass, or is of an earlier call, are asked once more. If some are left, `errors="raise"`
+    publishes nothing, and the same call, or the error's `resume()`, asks for them alone; "collect"
+    publishes a snapshot that is not complete. Credentials that are refused, and a service that does
+    not answer, end it early; with "collect", once all were asked, they end only the asking.
 
     `workers` is a number of processes, each with the client's `max_workers` requests under way;
     `max_rate` bounds the requests a second of all together. `sample` draws so many of the users by
@@ -177,7 +178,7 @@ class _Sweep:
         return self.chosen["user_id"].iloc[order], others, users.digest(shown, others)
 
     def _ask(self, parts: Parts, draft: Draft, crew: Crew | None) -> None:
-        """Ask for all who are left, and once more for those who may come the second time.
+        """Ask for all who were not asked yet, and then for those who may come another time.
 
         Raises:
             KooDriveError: Nothing came.
@@ -190,10 +191,14 @@ class _Sweep:
             service.transport.capped(self.max_rate),
             self._asking(parts, draft, crew, tick) as ask,
         ):
-            error = ask(parts.left())
-            again = {place for place, one in parts.failures.items() if one["retryable"]}
+            # In a row, those who failed before would end it, and nobody behind them be asked.
+            again = parts.failed()
+            error = ask(parts.left(lambda place: place not in again))
+            again |= {place for place, one in parts.failures.items() if one["retryable"]}
             if again and error is None:
-                error = ask(parts.left(again))
+                error = ask(parts.left(again.__contains__))
+                if self.may_fail and parts.complete:
+                    error = None
         left = total - parts.complete
         if error and not parts.complete:
             raise error

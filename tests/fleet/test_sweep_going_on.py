@@ -12,6 +12,7 @@ import koodrive_nb as kd
 from koodrive_nb.snapshots import locations, publishing
 
 IDS = [f"u{number:03}" for number in range(60)]
+MANY = [f"v{number:03}" for number in range(400)]
 
 
 @pytest.fixture
@@ -84,3 +85,49 @@ def test_what_fails_once_it_is_published_is_no_failure(fleet, client, snapshots,
     assert snapshots.list()["snapshot"].tolist() == [made.name]
     # Should a power cut undo it, all is there to go on with.
     assert (folder / f"snapshot={made.name}" / publishing.PIECES).is_dir()
+
+
+def sweep_twice(client, ids, snapshots, **options):
+    """Give what users failed in a sweep that fails, and then in one that may."""
+    with pytest.raises(kd.IncompleteError, match="users are left"):
+        kd.fleet.sweep(client, ids, snapshots, **options)
+    kd.fleet.sweep(client, ids, snapshots, errors="collect", **options)
+    users = snapshots.read("users")
+    return set(users.loc[users["outcome"] == "failed", "user_id"])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_however_many_fail_again_can_be_published_without(service, fleet, snapshots, workers):
+    bad = set(MANY[::3])
+    fleet.first = lambda user_id: service.Answer({"code": 403}, 403) if user_id in bad else None
+    with service.connect(auth=kd.AppAuth("a378331e", "5e1c0ffee")) as client:
+        assert sweep_twice(client, MANY, snapshots, workers=workers) == bad
+    assert len(snapshots.read()) == 3 * (len(MANY) - len(bad))
+
+
+def test_however_many_fail_in_a_passing_way_can_be_published_without_at_once(
+    service, fleet, client, snapshots
+):
+    bad = set(IDS[::4])
+    assert len(bad) > client._service.max_workers
+    fleet.first = lambda user_id: service.Answer(b"", 503) if user_id in bad else None
+    made = kd.fleet.sweep(client, IDS, snapshots, errors="collect")
+    assert (made.manifest["failed"], made.manifest["users"]) == (len(bad), len(IDS))
+
+
+def test_whoever_was_not_asked_yet_comes_before_those_who_failed(service, fleet, client, snapshots):
+    bad = set(MANY[100:200])
+    fleet.first = lambda user_id: service.Answer({"code": 403}, 403) if user_id in bad else None
+    assert sweep_twice(client, MANY, snapshots) == bad
+    assert set(MANY) == set(fleet.asked)
+
+
+def test_a_service_that_is_gone_is_not_published_as_users_who_failed(
+    service, fleet, client, snapshots
+):
+    fleet.first = lambda user_id: service.Answer(b"", 503) if user_id > "u020" else None
+    with pytest.raises(kd.IncompleteError, match="it ended early"):
+        kd.fleet.sweep(client, IDS, snapshots, errors="collect")
+    with pytest.raises(kd.IncompleteError, match="it ended early"):
+        kd.fleet.sweep(client, IDS, snapshots, errors="collect")
+    assert snapshots.list().empty
