@@ -56,7 +56,11 @@ Examples:
 @click.option("--sample", type=click.IntRange(1), help="Ask for so many of the users only.")
 @click.option("--seed", type=int, default=0, help="What the sample is drawn by.")
 @click.option("--partial", is_flag=True, help="Publish a snapshot though some users failed.")
-@click.option("--restart", is_flag=True, help="Begin anew: forget what came before.")
+@click.option(
+    "--restart/--no-restart",
+    default=None,
+    help="Begin anew: forget what came before; or go on with it, though it is of another day.",
+)
 def command(  # noqa: PLR0913 -- what to ask, how fast, and where to put it
     listed: str,
     output: str,
@@ -69,7 +73,7 @@ def command(  # noqa: PLR0913 -- what to ask, how fast, and where to put it
     seed: int,
     is_sandbox: bool,
     partial: bool,
-    restart: bool,
+    restart: bool | None,
 ) -> None:
     """Fetch the records and devices of many users into a new snapshot.
 

@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from koodrive_nb import privacy, progress, settings
 from koodrive_nb.client import Client
 from koodrive_nb.columns import STRING
-from koodrive_nb.errors import IncompleteError, InvalidParameterError
+from koodrive_nb.errors import IncompleteError, InvalidParameterError, SnapshotError
 from koodrive_nb.fetching import failure_table, told
 from koodrive_nb.fleet import arrow_memory, pieces, users, visits
 from koodrive_nb.fleet.parts import Parts
@@ -28,8 +30,6 @@ from koodrive_nb.snapshots.drafts import writing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Literal
-
-    import pandas as pd
 
     from koodrive_nb.errors import KooDriveError
     from koodrive_nb.snapshots import Snapshot
@@ -46,6 +46,7 @@ _ADVICE_WHERE_NONE_MAY_COME = (
     'What came is kept: the same call with errors="collect" publishes without them.'
 )
 _LEAVE_OUT = "Leave those whom .failures has as not retryable out of the next list."
+_OF_TODAY = pd.Timedelta("24h")
 
 
 def sweep(  # noqa: PLR0913 -- each is a choice of its own, and keyword-only
@@ -58,14 +59,15 @@ def sweep(  # noqa: PLR0913 -- each is a choice of its own, and keyword-only
     sample: int | None = None,
     seed: int = 0,
     errors: Literal["raise", "collect"] = "raise",
-    restart: bool = False,
+    restart: bool | None = None,
 ) -> Snapshot:
     """Fetch the devices and every backup record of many users into a new snapshot on disk.
 
     `user_ids` is as `kd.fleet.fetch` takes it. What came is kept in the folder of the snapshots,
     about twice a second, until all of it is published at once. However it was stopped, the same
     call goes on from there: a kill costs the answers of the last half second and the users under
-    way. `restart` begins anew.
+    way. What began more than a day ago is not taken for a sweep of today: `restart=False` goes on
+    with it all the same, and `restart=True` begins anew, whatever is there.
 
     A user of whom anything fails after its retries has no rows; at the end, those whose failure may
     pass, or is of an earlier call, are asked once more. If some are left, `errors="raise"`
@@ -85,7 +87,7 @@ def sweep(  # noqa: PLR0913 -- each is a choice of its own, and keyword-only
         InvalidParameterError: An argument or an id is not what this takes.
         ConfigurationError: The client has a token, which sees only its own user.
         SnapshotError: Nothing can be written, another sweep is at work there, or what it left is of
-            another question.
+            another question or another day.
         IncompleteError: Some users failed. Its `frame` is None: what came is on disk.
         ConnectionFailedError: Nothing came, since the service did not answer.
         ServiceError: Nothing came, since the service refused.
@@ -104,6 +106,8 @@ def sweep(  # noqa: PLR0913 -- each is a choice of its own, and keyword-only
         raise InvalidParameterError("max_rate= takes requests a second, above 0.")
     if errors not in {"raise", "collect"}:
         raise InvalidParameterError('errors= takes "raise" or "collect".')
+    if restart is not None and not isinstance(restart, bool):
+        raise InvalidParameterError("restart= takes True, False or None.")
     listed = users.listed(user_ids, "sweep")
     chosen = users.sampled(listed, sample, seed)
     if chosen.empty:
@@ -128,7 +132,7 @@ class _Sweep:
     max_rate: float | None
     may_fail: bool
 
-    def run(self, *, restart: bool = False) -> Snapshot:
+    def run(self, *, restart: bool | None = False) -> Snapshot:
         """Ask for whoever is left, and publish the snapshot.
 
         Raises:
@@ -148,10 +152,18 @@ class _Sweep:
         crew = Crew(service, auth, self.workers, self.max_rate) if self.workers > 1 else None
         with (
             arrow_memory.of_system(),
-            self.snapshots._draft(question, began, restart=restart) as draft,  # noqa: SLF001 -- as above
+            self.snapshots._draft(question, began, restart=bool(restart)) as draft,  # noqa: SLF001 -- as above
         ):
             with writing(draft.target):
                 parts = Parts(draft, ids, others)
+            began_at = pd.Timestamp(draft.facts["began_at"])
+            if restart is None and service.now() - began_at > _OF_TODAY:
+                raise SnapshotError(
+                    f"{draft.target.shown} has a sweep that began at {began_at:%Y-%m-%d %H:%M} UTC "
+                    f"and is not published, with {parts.complete:,} of {len(ids):,} users: begin "
+                    "anew with restart=True (--restart), or go on with that one with "
+                    "restart=False (--no-restart)."
+                )
             self._ask(parts, draft, crew)
             with writing(draft.target):
                 ledger = parts.finish()
@@ -186,8 +198,9 @@ class _Sweep:
         """
         service = self.client._service  # noqa: SLF001 -- as above
         total = len(self.chosen)
+        what = f"users since {draft.facts['began_at'][:16]}" if parts.complete else "users"
         with (
-            progress.bar(service.progress, "users", "", total, lambda: parts.complete) as tick,
+            progress.bar(service.progress, what, "", total, lambda: parts.complete) as tick,
             service.transport.capped(self.max_rate),
             self._asking(parts, draft, crew, tick) as ask,
         ):

@@ -338,6 +338,7 @@ def test_records_without_a_device_are_looked_up_and_odd_rows_kept(
         (["u1"], {"sample": 0}, "sample="),
         (["u1"], {"seed": "x"}, "seed="),
         (["u1"], {"errors": "no"}, "errors="),
+        (["u1"], {"restart": "no"}, "restart="),
         (["u1", "u2"], {"workers": 2}, "clock of your own"),
         (pd.DataFrame({"user_id": ["u1"], "snapshot": ["x"]}), {}, "rename"),
         (pd.DataFrame({"user_id": ["u1"], 7: ["x"]}), {}, "rename"),

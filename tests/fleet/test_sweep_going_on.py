@@ -1,14 +1,18 @@
 """The same call goes on where a sweep was stopped, and says and publishes what is true."""
 
 import errno
+import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.fs as pafs
 import pytest
+from click.testing import CliRunner
 
 import koodrive_nb as kd
+from koodrive_nb import cli, progress
 from koodrive_nb.snapshots import locations, publishing
 
 IDS = [f"u{number:03}" for number in range(60)]
@@ -16,9 +20,19 @@ MANY = [f"v{number:03}" for number in range(400)]
 
 
 @pytest.fixture
-def client(service):
-    instant = pd.Timestamp("2026-01-02T03:04:05Z").to_pydatetime()
-    with service.connect(auth=kd.AppAuth("a378331e", "5e1c0ffee"), clock=lambda: instant) as found:
+def times():
+    """Give the instants of the service's clock, whose last one counts."""
+    return [pd.Timestamp("2026-01-02T03:04:05Z")]
+
+
+def now(times):
+    return times[-1].to_pydatetime()
+
+
+@pytest.fixture
+def client(service, times):
+    auth = kd.AppAuth("a378331e", "5e1c0ffee")
+    with service.connect(auth=auth, clock=partial(now, times)) as found:
         yield found
 
 
@@ -131,3 +145,78 @@ def test_a_service_that_is_gone_is_not_published_as_users_who_failed(
     with pytest.raises(kd.IncompleteError, match="it ended early"):
         kd.fleet.sweep(client, IDS, snapshots, errors="collect")
     assert snapshots.list().empty
+
+
+def test_a_sweep_of_another_day_is_not_finished_as_one_of_today(
+    service, fleet, client, snapshots, times
+):
+    fleet.first = lambda user_id: service.Answer(b"", 404) if user_id == "u007" else None
+    times.append(times[-1] + pd.Timedelta("23h"))
+    for _ in range(2):
+        with pytest.raises(kd.IncompleteError) as caught:
+            kd.fleet.sweep(client, IDS, snapshots)
+        times.append(times[-1] + pd.Timedelta("23h"))
+    before, fleet.first = fleet.asked.copy(), lambda user_id: None
+    said = r"began at 2026-01-03 02:04 UTC .* 59 of 60 users: .*restart=True.*restart=False"
+    with pytest.raises(kd.SnapshotError, match=said):
+        kd.fleet.sweep(client, IDS, snapshots)
+    assert fleet.asked == before
+    assert snapshots.list().empty
+    caught.value.resume()
+    assert set(fleet.asked - before) == {"u007"}
+    facts = snapshots.list().iloc[0]
+    assert [facts["began_at"], facts["ended_at"]] == [times[1], times[-1]]
+
+
+@pytest.mark.parametrize(("restart", "asked"), [(False, 1), (True, 60)])
+def test_a_sweep_of_another_day_is_finished_or_forgotten_as_one_says(  # noqa: PLR0913, PLR0917 -- a table
+    service, fleet, client, snapshots, times, restart, asked
+):
+    fleet.first = lambda user_id: service.Answer(b"", 404) if user_id == "u007" else None
+    with pytest.raises(kd.IncompleteError):
+        kd.fleet.sweep(client, IDS, snapshots)
+    times.append(times[-1] + pd.Timedelta("7D"))
+    before, fleet.first = fleet.asked.copy(), lambda user_id: None
+    kd.fleet.sweep(client, IDS, snapshots, restart=restart)
+    assert len(fleet.asked - before) == asked
+    assert snapshots.list()["began_at"].tolist() == [times[restart]]
+
+
+def test_the_progress_tells_the_sweep_that_it_goes_on_with(
+    service, fleet, client, snapshots, monkeypatch
+):
+    told, bar = [], progress.bar
+    monkeypatch.setattr(progress, "bar", lambda *how: told.append(how[1]) or bar(*how))
+    fleet.first = lambda user_id: service.Answer(b"", 404) if user_id == "u007" else None
+    for _ in range(2):
+        with pytest.raises(kd.IncompleteError):
+            kd.fleet.sweep(client, IDS, snapshots)
+    assert told == ["users", "users since 2026-01-02T03:04"]
+
+
+def test_the_command_says_how_to_go_on_with_a_sweep_of_another_day(
+    service, fleet, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")  # lest it be left to other tests
+    pd.DataFrame({"user_id": IDS}).to_csv("users.csv", index=False)
+    for name, value in {
+        "ENDPOINT": service.endpoint,
+        "APP_ID": "a3",
+        "APP_SECRET": "5e1c0",
+    }.items():
+        monkeypatch.setenv(f"KOODRIVE_{name}", value)
+    run = ["sweep", "users.csv", "-o", "sweeps"]
+    fleet.first = lambda user_id: service.Answer(b"", 404) if user_id == "u007" else None
+    assert CliRunner().invoke(cli.main, run).exit_code == 3
+    about = tmp_path / "sweeps" / ".draft" / publishing.DRAFT
+    begun = json.loads(about.read_text())
+    begun["facts"]["began_at"] = "2026-01-02T03:04:05+00:00"
+    about.write_text(json.dumps(begun))
+    fleet.first = lambda user_id: None
+    ran = CliRunner().invoke(cli.main, run)
+    assert ran.exit_code == 1
+    assert "--no-restart" in ran.stderr
+    ran = CliRunner().invoke(cli.main, [*run, "--no-restart"])
+    assert ran.exit_code == 0, ran.stderr
+    assert "Snapshot(20260102T030405Z, 60 users" in ran.stderr
