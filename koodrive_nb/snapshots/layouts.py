@@ -93,6 +93,31 @@ def schema_for(names: Sequence[str], dataset: str) -> pa.Schema:
     return schema
 
 
+def fitted(stored: pa.Table, dataset: str, names: Sequence[str] | None = None) -> pa.Table | None:
+    """Give rows of any version with the columns of this one, or those named; None if they are else.
+
+    Columns that their version did not know are missing all over, and those that this one does not
+    know are dropped, but for the users', which are of their list.
+    """
+    schema = schema_of(dataset)
+    own = [field for field in schema if names is None or field.name in names]
+    keys = {"user_id", *ORDERS.get(dataset, ())}.intersection(field.name for field in own)
+    kinds = {field.name: field.type for field in stored.schema}
+    others = [name for name in kinds if dataset == "users" and name not in schema.names]
+    is_fit = (
+        keys <= kinds.keys()
+        and all(kinds.get(field.name, field.type) == field.type for field in own)
+        and all(kinds[name] == pa.string() for name in others)
+    )
+    if not is_fit:
+        return None
+    columns = {
+        field.name: stored[field.name] if field.name in kinds else pa.nulls(len(stored), field.type)
+        for field in own
+    }
+    return pa.table(columns | {name: stored[name] for name in others})
+
+
 def write(rows: pd.DataFrame | pa.Table, dataset: str, file: BinaryIO) -> None:
     """Write rows to a Parquet file: users by their id, all else in its order within each user.
 

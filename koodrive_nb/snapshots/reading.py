@@ -92,7 +92,7 @@ def files(place: Location, snapshot: Snapshot, dataset: str) -> list[str]:
 def table(
     place: Location, snapshot: Snapshot, dataset: str, names: Sequence[str] | None = None
 ) -> pa.Table:
-    """Read a dataset, all columns or those named, in the order of the files.
+    """Read a dataset, all columns of this version or those named, in the order of the files.
 
     Raises:
         SnapshotError: A file is missing, cut or altered.
@@ -102,26 +102,21 @@ def table(
         stored = snapshot.manifest["files"][path.partition("/")[2]]
         if place.crc32(path) != stored["crc32"]:
             raise _damaged(place, path, "was altered")
-        with place.reading(path):
-            piece = pq.read_table(
+        with (
+            place.reading(path),
+            pq.ParquetFile(
                 place.path(path),
-                columns=None if names is None else list(names),
                 filesystem=place.filesystem,
-                partitioning=None,
+                pre_buffer=True,
                 page_checksum_verification=True,
-            )
-        own = layouts.schema_of(dataset)
-        kinds = {field.name: field.type for field in piece.schema}
-        expected = {
-            name: own.field(name).type for name in own.names if names is None or name in names
-        }
-        others = kinds.keys() - expected
-        is_fit = expected.items() <= kinds.items() and all(
-            dataset == "users" and kinds[name] == pa.string() for name in others
-        )
-        if not is_fit or len(piece) != stored["rows"]:
+            ) as file,
+        ):
+            # Of those named, it may not know all.
+            piece = file.read(columns=None if names is None else list(names))
+        fitted = layouts.fitted(piece, dataset, names)
+        if fitted is None or len(piece) != stored["rows"]:
             raise _damaged(place, path, "has other columns or rows than were written")
-        pieces.append(piece)
+        pieces.append(fitted)
     return pa.concat_tables(pieces)
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from koodrive_nb import privacy
 from koodrive_nb.errors import ConfigurationError, InvalidParameterError
-from koodrive_nb.snapshots import reading
+from koodrive_nb.snapshots import layouts, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Opener = Callable[[Location, list[str]], Any]
 
 ENGINES = ("duckdb", "polars", "spark")
+_NARWHALS = {pa.string(): nw.String(), pa.int64(): nw.Int64(), pa.float64(): nw.Float64()}
 _SPARK = {pa.string(): "string", pa.int64(): "long", pa.float64(): "double"}
 
 
@@ -55,11 +56,28 @@ def frames(
     opened = _opener(engine)
     return [
         [
-            nw.from_native(opened(place, reading.files(place, each, dataset))).lazy()
+            _fitted(nw.from_native(opened(place, reading.files(place, each, dataset))), dataset)
             for each in snapshots
         ]
         for dataset in datasets
     ]
+
+
+def _fitted(opened: nw.DataFrame[Any] | nw.LazyFrame[Any], dataset: str) -> nw.LazyFrame[Any]:
+    """Give the columns of this version, whichever wrote them, as `layouts.fitted` does."""
+    frame = opened.lazy()
+    known, own = frame.collect_schema().names(), layouts.schema_of(dataset)
+    others = [name for name in known if dataset == "users" and name not in own.names]
+    if known == [*own.names, *others]:
+        return frame
+    # Engines differ in how they call a time with a zone.
+    no_time = nw.when(nw.lit(value=False)).then(nw.col("fetched_at"))
+    missing = {
+        field.name: nw.lit(None, _NARWHALS[field.type]) if field.type in _NARWHALS else no_time
+        for field in own
+        if field.name not in known
+    }
+    return frame.with_columns(**missing).select(*own.names, *others)
 
 
 def _opener(engine: str) -> Opener:
