@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from koodrive_nb import replacing
 from koodrive_nb.fleet import arrow_memory, pieces
 from koodrive_nb.fleet.pieces import PART_USERS
 from koodrive_nb.snapshots import publishing
@@ -13,6 +12,7 @@ from koodrive_nb.snapshots.manifests import summed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     import pandas as pd
 
@@ -39,8 +39,14 @@ class Parts:
         self._whole: set[int] = set()
         self._ledger: list[dict[str, Any]] = []
         self._source: str | None = None
+        there = draft.parts()
         for path in self.folder.glob("*.json"):
-            self._count(int(path.stem), json.loads(path.read_bytes()))
+            note = _note(path) if int(path.stem) in there else None
+            if note is None:
+                # A power cut took it or its part: its users are asked again.
+                path.unlink()
+            else:
+                self._count(int(path.stem), note)
         self._pieces: dict[int, list[Kept]] = {}
         for kept in pieces.found(self.folder, self._whole):
             self._pieces.setdefault(kept.part, []).append(kept)
@@ -107,8 +113,7 @@ class Parts:
             return
         note = {"source": self._pieces[number][0].source, "ledger": self._join(number)}
         # The last that is written of a part tells that it is whole.
-        written = json.dumps(note).encode()
-        replacing.replace({self.folder / f"{number:06}.json": lambda file: file.write(written)})
+        publishing.put(self.folder / f"{number:06}.json", note)
         self._count(number, note)
         for kept in self._pieces.pop(number):
             (self.folder / kept.name).unlink()
@@ -129,3 +134,11 @@ class Parts:
         del rows
         arrow_memory.give_back()
         return ledger
+
+
+def _note(path: Path) -> dict[str, Any] | None:
+    try:
+        note: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    return note

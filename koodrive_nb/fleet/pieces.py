@@ -20,6 +20,7 @@ import pyarrow.ipc
 from koodrive_nb import decode, device_labels, privacy, replacing
 from koodrive_nb.fetching import told, untraced
 from koodrive_nb.snapshots import layouts
+from koodrive_nb.snapshots.drafts import is_broken
 from koodrive_nb.snapshots.manifests import summed
 
 if TYPE_CHECKING:
@@ -136,7 +137,11 @@ def _packed(frames: dict[str, pd.DataFrame], lines: list[dict[str, Any]], source
 def found(folder: Path, whole: Container[int]) -> list[Kept]:
     """Give the pieces of an earlier run; those of whole parts, or of users again, are deleted.
 
-    A worker process whose parent was killed may have kept users whom the next run asked again.
+    A worker process whose parent was killed may have kept users whom the next run asked again. What
+    a power cut broke is deleted, too, so that its users are asked again.
+
+    Raises:
+        OSError: One cannot be read, though it may be whole.
     """
     known: set[int] = set()
     pieces = []
@@ -144,7 +149,13 @@ def found(folder: Path, whole: Container[int]) -> list[Kept]:
         if int(path.name.partition("-")[0]) in whole:
             path.unlink()
             continue
-        users = _read(path)["users"]
+        try:
+            users = _read(path)["users"]
+        except (OSError, pa.ArrowException) as error:
+            if not is_broken(error):
+                raise
+            path.unlink()
+            continue
         is_complete = pc.equal(users["outcome"], _COMPLETE)
         complete = users.filter(is_complete)[_PLACE].to_pylist()
         if known.intersection(complete):

@@ -146,6 +146,8 @@ class _Sweep:
             "source": service.source,
             "privacy": privacy.mode(),
             "digest": digest,
+            # Places in the list are of a part by it.
+            "users_in_a_part": pieces.PART_USERS,
         }
         began = {"began_at": service.now().isoformat()}
         auth = self.client._settings.auth  # noqa: SLF001 -- as above

@@ -51,13 +51,19 @@ class Draft:
     facts: Mapping[str, Any]
 
     def parts(self) -> set[int]:
-        """Give the numbers of the parts that are whole."""
+        """Give the numbers of the parts that are whole.
+
+        Raises:
+            OSError: They cannot be read, though they may be whole.
+        """
         # The file of the users is the last to come.
         found = [_PART.fullmatch(path.name) for path in (self.folder / "users").iterdir()]
-        return {int(match[1]) for match in found if match}
+        return {number for match in found if match and self._is_whole(number := int(match[1]))}
 
     def add(self, number: int, rows: Mapping[str, pd.DataFrame | pa.Table]) -> None:
         """Put a part into the draft, whole or not at all, in the place of one of that number.
+
+        It is on the disk then, so that what is written after it never outlives it.
 
         `rows` are `records`, `devices` and `users`, each as the client has them or as they are
         stored.
@@ -68,14 +74,17 @@ class Draft:
         """
         mark = self._path("users", number)
 
+        def write(name: str, file: BinaryIO) -> None:
+            layouts.write(rows[name], name, file)
+            publishing.through(file)
+
         def write_users(file: BinaryIO) -> None:
-            layouts.write(rows["users"], "users", file)
+            write("users", file)
             # From here until all files are in their places, the part is not whole.
             mark.unlink(missing_ok=True)
 
         writers = {
-            self._path(name, number): partial(layouts.write, rows[name], name)
-            for name in ("records", "devices")
+            self._path(name, number): partial(write, name) for name in ("records", "devices")
         }
         with writing(self.target):
             replacing.replace(writers | {mark: write_users})
@@ -93,13 +102,20 @@ class Draft:
         sample `sampled_of` and `seed`. `ledger` has the lines of `kd.ledger`, summed or not.
 
         Raises:
-            SnapshotError: It cannot be written, or has no part; the draft is as it was.
+            SnapshotError: It cannot be written, has no part, or other users than were asked for;
+                the draft is as it was.
             InvalidParameterError: There is a snapshot of that `name`.
         """
-        if not self.parts():
-            raise SnapshotError(f"The draft in {self.target.shown} has no part to publish.")
         with writing(self.target):
+            if not self.parts():
+                raise SnapshotError(f"The draft in {self.target.shown} has no part to publish.")
             manifest = self._manifest({**self.facts, **facts}, ledger)
+            found, asked = manifest["users"], self.question.get("users")
+            if asked not in {None, found}:
+                raise SnapshotError(
+                    f"The draft in {self.target.shown} is damaged, with rows of {found:,} users "
+                    f"where {asked:,} were asked for: discard it with restart=True."
+                )
             given = publishing.publish(self.folder, self.target, manifest, name)
         return Snapshot(given, manifest)
 
@@ -141,6 +157,16 @@ class Draft:
                 "question": dict(self.question),
             }
         )
+
+    def _is_whole(self, number: int) -> bool:
+        try:
+            for dataset in layouts.DATASETS:
+                pq.read_metadata(self._path(dataset, number))
+        except (OSError, pa.ArrowException) as error:
+            if is_broken(error):
+                return False
+            raise
+        return True
 
     def _path(self, dataset: str, number: int) -> Path:
         return self.folder / dataset / f"part-{number:06}.parquet"
@@ -258,6 +284,14 @@ def _differing(known: object, asked: Mapping[str, Any]) -> str:
         what = "list of users or service" if name == "digest" else name
         each.append(f"{name} {there}, not {here}" if is_short else f"another {what}")
     return text.one_line("; ".join(each), 300)
+
+
+def is_broken(error: BaseException) -> bool:
+    """Tell of a file that could not be read whether what it holds is broken, as a power cut does.
+
+    Else the system refused to read it, and it may be whole.
+    """
+    return getattr(error, "errno", None) in {None, errno.ENOENT}
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import os
 import shutil
 from contextlib import suppress
 from itertools import chain, count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -70,10 +70,19 @@ def put(path: Path, content: Mapping[str, Any]) -> None:
 
     def write(file: Any) -> None:
         file.write(json.dumps(content, indent=1).encode())
-        file.flush()
-        os.fsync(file.fileno())
+        through(file)
 
     replacing.replace({path: write})
+
+
+def through(file: BinaryIO) -> None:
+    """See that what was written to a file is on the disk, and outlives a power cut.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 import koodrive_nb as kd
 from koodrive_nb import cli, progress
-from koodrive_nb.snapshots import locations, publishing
+from koodrive_nb.fleet import parts, pieces
+from koodrive_nb.snapshots import layouts, locations, publishing
 
 IDS = [f"u{number:03}" for number in range(60)]
 MANY = [f"v{number:03}" for number in range(400)]
@@ -220,3 +221,67 @@ def test_the_command_says_how_to_go_on_with_a_sweep_of_another_day(
     ran = CliRunner().invoke(cli.main, [*run, "--no-restart"])
     assert ran.exit_code == 0, ran.stderr
     assert "Snapshot(20260102T030405Z, 60 users" in ran.stderr
+
+
+def broken(content, how):
+    return {"empty": b"", "zeros": bytes(len(content)), "half": content[: len(content) // 2]}[how]
+
+
+@pytest.mark.parametrize("how", ["empty", "zeros", "half"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "pieces/*.json",
+        "pieces/*.arrows",
+        *(f"{name}/*-000001.parquet" for name in layouts.DATASETS),
+    ],
+)
+def test_whom_a_power_cut_took_is_asked_again(  # noqa: PLR0913, PLR0917 -- a table
+    service, fleet, client, snapshots, monkeypatch, pattern, how
+):
+    for module in (pieces, parts):
+        monkeypatch.setattr(module, "PART_USERS", 5)
+    fleet.first = lambda user_id: service.Answer(b"", 404) if user_id == "u002" else None
+    with pytest.raises(kd.IncompleteError):
+        kd.fleet.sweep(client, IDS[:12], snapshots)
+    path = next((snapshots._place.folder / ".draft").glob(pattern))
+    path.write_bytes(broken(path.read_bytes(), how))
+    before, fleet.first = fleet.asked.copy(), lambda user_id: None
+    made = kd.fleet.sweep(client, IDS[:12], snapshots)
+    assert 1 < len(fleet.asked - before) <= 6
+    assert repr(made).endswith("12 users, 36 records, complete)")
+    assert snapshots.read("users")["user_id"].tolist() == IDS[:12]
+
+
+def test_what_tells_that_a_part_is_whole_comes_when_the_part_is_on_the_disk(
+    fleet, client, snapshots, monkeypatch
+):
+    files, sync, put = [], os.fsync, publishing.put
+
+    def synced(descriptor):
+        files.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    def noted(path, content):
+        if path.parent.name == publishing.PIECES:
+            draft = path.parents[1]
+            there = [draft / name / "part-000000.parquet" for name in layouts.DATASETS]
+            assert {each.stat().st_ino for each in there} <= {*files}
+            noted.count += 1
+        put(path, content)
+
+    noted.count = 0
+    monkeypatch.setattr(publishing.os, "fsync", synced)
+    monkeypatch.setattr(publishing, "put", noted)
+    kd.fleet.sweep(client, IDS, snapshots)
+    assert noted.count == 1
+
+
+def test_parts_of_another_size_are_not_mixed(service, fleet, client, snapshots, monkeypatch):
+    fleet.first = lambda user_id: service.Answer(b"", 404) if user_id == "u007" else None
+    with pytest.raises(kd.IncompleteError):
+        kd.fleet.sweep(client, IDS, snapshots)
+    for module in (pieces, parts):
+        monkeypatch.setattr(module, "PART_USERS", 20)
+    with pytest.raises(kd.SnapshotError, match=r"users_in_a_part 1000, not 20.*restart=True"):
+        kd.fleet.sweep(client, IDS, snapshots)

@@ -152,6 +152,30 @@ def test_an_empty_draft_is_not_published(snapshots):
         draft.publish(ENDED, [])
 
 
+def test_rows_of_other_users_than_were_asked_for_are_not_published(snapshots, fleet):
+    with snapshots._draft(QUESTION, BEGAN) as draft:
+        for number in (0, 1):
+            draft.add(number, frames(fleet))
+        with pytest.raises(kd.SnapshotError, match=r"4 users where 2 were.*restart=True"):
+            draft.publish(ENDED, [])
+    assert len(snapshots.list()) == 0
+
+
+def test_a_part_that_the_system_refuses_to_read_is_not_taken_for_broken(
+    snapshots, fleet, monkeypatch
+):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with snapshots._draft(QUESTION, BEGAN) as draft:
+        draft.add(0, frames(fleet))
+        with monkeypatch.context() as patched:
+            patched.setattr(pq, "read_metadata", refuse)
+            with pytest.raises(PermissionError):
+                draft.parts()
+        assert draft.parts() == {0}
+
+
 def test_a_publication_that_fails_leaves_the_draft(snapshots, fleet, monkeypatch):
     def refuse(self, target):
         raise OSError(errno.EIO, "Input/output error")
