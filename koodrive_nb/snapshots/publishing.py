@@ -18,7 +18,7 @@ from koodrive_nb.snapshots import manifests
 from koodrive_nb.snapshots.locations import PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from koodrive_nb.snapshots.locations import Location
@@ -40,13 +40,16 @@ def publish(
         OSError: It cannot be written, and the draft is there as before.
         ArrowException: As above, on a filesystem of pyarrow.
     """
+    if target.folder is None and (ours := _uploaded(target, manifest)):
+        _forget(draft)
+        return ours
     put(draft / manifests.NAME, manifest)
     name = wanted or _free(target, str(manifest["began_at"]))
     if wanted and not _is_free(target, wanted):
         raise InvalidParameterError(f"There is a snapshot {wanted} in {target.shown} already.")
     if target.folder is None:
         _upload(draft, target, name, [*manifest["files"], manifests.NAME])
-        shutil.rmtree(draft)
+        _forget(draft)
         return name
     for folder in (draft, *(each for each in draft.iterdir() if each.is_dir())):
         _sync(folder)
@@ -94,10 +97,32 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _free(target: Location, began_at: str) -> str:
+def _forget(draft: Path) -> None:
+    # It is published, whatever else fails. Without that, whoever comes next discards the rest.
+    with suppress(OSError):
+        (draft / DRAFT).unlink(missing_ok=True)
+        shutil.rmtree(draft)
+
+
+def _names(began_at: str) -> Iterator[str]:
     first = began_at.translate(str.maketrans("", "", "-:"))[:15] + "Z"
-    names = chain([first], (f"{first}-{number}" for number in count(2)))
-    return next(name for name in names if _is_free(target, name))
+    return chain([first], (f"{first}-{number}" for number in count(2)))
+
+
+def _free(target: Location, began_at: str) -> str:
+    return next(name for name in _names(began_at) if _is_free(target, name))
+
+
+def _uploaded(target: Location, manifest: Mapping[str, Any]) -> str | None:
+    """Give the name under which the same files are there: a kill came before the draft's end."""
+    # What is written from memory has no draft to go on with.
+    for name in _names(str(manifest["began_at"])) if manifest["question"] else ():
+        content = target.content(f"{PREFIX}{name}", manifests.NAME)
+        if content is None:
+            return None
+        if manifests.read(content, name)["files"] == manifest["files"]:
+            return name
+    return None
 
 
 def _is_free(target: Location, name: str) -> bool:

@@ -87,6 +87,25 @@ def test_an_upload_that_breaks_off_costs_no_answers(fleet, client, tmp_path, mon
     assert len(snapshots.read()) == 3 * len(IDS)
 
 
+def test_an_upload_that_was_killed_when_it_was_done_is_not_published_again(
+    fleet, client, times, tmp_path, monkeypatch
+):
+    snapshots = kd.snapshots.Snapshots("mock://fleet", drafts=tmp_path / "drafts")
+    with monkeypatch.context() as patched:
+        patched.setattr(publishing, "_forget", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            kd.fleet.sweep(client, IDS, snapshots)
+    before = fleet.asked.copy()
+    assert kd.fleet.sweep(client, IDS, snapshots).name == "20260102T030405Z"
+    assert fleet.asked == before
+    assert len(snapshots.list()) == 1
+    # Within the same second, what comes next is another one.
+    times.append(times[-1] + pd.Timedelta("20ms"))
+    assert kd.fleet.sweep(client, IDS, snapshots).name == "20260102T030405Z-2"
+    assert len(snapshots.list()) == 2
+    assert [path.name for path in (tmp_path / "drafts").iterdir()] == [".lock"]
+
+
 def test_what_fails_once_it_is_published_is_no_failure(fleet, client, snapshots, monkeypatch):
     folder, sync = snapshots._place.folder, os.fsync
 
