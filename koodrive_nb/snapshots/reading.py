@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from koodrive_nb import decode
+from koodrive_nb import decode, privacy
 from koodrive_nb.columns import ORDERS, STRING, TIME, columns
 from koodrive_nb.errors import InvalidParameterError, SnapshotError
 from koodrive_nb.snapshots import layouts, lives, manifests
@@ -177,8 +177,8 @@ def _others(place: Location, snapshot: Snapshot) -> list[str]:
 
 def _plain(place: Location, snapshot: Snapshot, dataset: str, names: Sequence[str]) -> pd.DataFrame:
     rows = table(place, snapshot, dataset, names).select(list(names))
-    frame: pd.DataFrame = rows.to_pandas(types_mapper=decode.PANDAS.get)
-    return frame
+    # Of one snapshot with names and one with pseudonyms, what is the same must be called the same.
+    return privacy.protect(rows.to_pandas(types_mapper=decode.PANDAS.get))
 
 
 def in_order(rows: pa.Table, dataset: str) -> pa.Table:

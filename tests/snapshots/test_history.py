@@ -148,3 +148,16 @@ def test_changes_are_counted_by_a_column_of_the_list_of_users(build, tmp_path):
     store.write(build(steps[1], NOW + pd.Timedelta(days=2)))
     with pytest.raises(kd.InvalidParameterError, match=r"list of users .*: none"):
         store.changes("region")
+
+
+def test_who_was_written_by_name_and_then_by_pseudonym_is_one(build, tmp_path, monkeypatch):
+    store = kd.snapshots.Snapshots(tmp_path)
+    store.write(build({"4242424242": {"1": NEW, "2": COMPLETED}}))
+    monkeypatch.setenv("KOODRIVE_PRIVACY", "pseudonyms")
+    monkeypatch.setenv("KOODRIVE_PRIVACY_KEY", "5a" * 32)
+    store.write(build({"4242424242": {"1": COMPLETED}}, NOW + pd.Timedelta("1D")))
+    lives = store.history().set_index("record_id")
+    assert lives["snapshots"].to_dict() == {"1": 2, "2": 1}
+    assert lives["disappeared_by"].notna().to_dict() == {"1": False, "2": True}
+    counts = store.changes().iloc[0]
+    assert counts[["n_users", "created", "completed", "disappeared"]].tolist() == [1, 0, 1, 1]
