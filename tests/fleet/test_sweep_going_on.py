@@ -3,10 +3,12 @@
 import errno
 import json
 import os
+import time
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 from click.testing import CliRunner
@@ -14,6 +16,7 @@ from click.testing import CliRunner
 import koodrive_nb as kd
 from koodrive_nb import cli, progress
 from koodrive_nb.fleet import parts, pieces
+from koodrive_nb.fleet.arrow_memory import of_system
 from koodrive_nb.snapshots import layouts, locations, publishing
 
 IDS = [f"u{number:03}" for number in range(60)]
@@ -304,3 +307,23 @@ def test_parts_of_another_size_are_not_mixed(service, fleet, client, snapshots, 
         monkeypatch.setattr(module, "PART_USERS", 20)
     with pytest.raises(kd.SnapshotError, match=r"users_in_a_part 1000, not 20.*restart=True"):
         kd.fleet.sweep(client, IDS, snapshots)
+
+
+def test_of_two_sweeps_at_once_the_last_gives_arrow_its_usual_allocator_back():
+    usual, first, second = pa.default_memory_pool().backend_name, *(of_system() for _ in range(2))
+    assert usual != "system"
+    with first:
+        second.__enter__()
+    assert pa.default_memory_pool().backend_name == "system"
+    second.__exit__(None, None, None)
+    assert pa.default_memory_pool().backend_name == usual
+
+
+def test_processes_share_the_bound_on_the_rate(service, fleet, snapshots):
+    came = []
+    fleet.first = lambda user_id: came.append(time.monotonic())
+    with service.connect(auth=kd.AppAuth("a378331e", "5e1c0ffee")) as client:
+        # So few are dealt to one of them.
+        kd.fleet.sweep(client, IDS[:10], snapshots, workers=2, max_rate=40)
+    assert len(came) == 40
+    assert max(came) - min(came) > 0.9 * 39 / 20
