@@ -46,7 +46,8 @@ _ADVICE_WHERE_NONE_MAY_COME = (
     'What came is kept: the same call with errors="collect" publishes without them.'
 )
 _LEAVE_OUT = "Leave those whom .failures has as not retryable out of the next list."
-_OF_TODAY = pd.Timedelta("24h")
+# Longer than anybody takes to go on, and shorter than from one sweep of every day to the next.
+_OF_TODAY_S = 12 * 3600
 
 
 def sweep(  # noqa: PLR0913 -- each is a choice of its own, and keyword-only
@@ -66,8 +67,8 @@ def sweep(  # noqa: PLR0913 -- each is a choice of its own, and keyword-only
     `user_ids` is as `kd.fleet.fetch` takes it. What came is kept in the folder of the snapshots,
     about twice a second, until all of it is published at once. However it was stopped, the same
     call goes on from there: a kill costs the answers of the last half second and the users under
-    way. What began more than a day ago is not taken for a sweep of today: `restart=False` goes on
-    with it all the same, and `restart=True` begins anew, whatever is there.
+    way. What nothing was added to for half a day is not taken for a sweep of today: `restart=False`
+    goes on with it all the same, and `restart=True` begins anew, whatever is there.
 
     A user of whom anything fails after its retries has no rows; at the end, those whose failure may
     pass, or is of an earlier call, are asked once more. If some are left, `errors="raise"`
@@ -157,14 +158,16 @@ class _Sweep:
             self.snapshots._draft(question, began, restart=bool(restart)) as draft,  # noqa: SLF001 -- as above
         ):
             with writing(draft.target):
+                idle_s = draft.idle_s()
                 parts = Parts(draft, ids, others)
-            began_at = pd.Timestamp(draft.facts["began_at"])
-            if restart is None and service.now() - began_at > _OF_TODAY:
+            if restart is None and idle_s > _OF_TODAY_S:
+                began_at = pd.Timestamp(draft.facts["began_at"])
                 raise SnapshotError(
                     f"{draft.target.shown} has a sweep that began at {began_at:%Y-%m-%d %H:%M} UTC "
-                    f"and is not published, with {parts.complete:,} of {len(ids):,} users: begin "
-                    "anew with restart=True (--restart), or go on with that one with "
-                    "restart=False (--no-restart)."
+                    f"and is not published, with {parts.complete:,} of {len(ids):,} users, and "
+                    f"nothing was added to it for {idle_s / 3600:,.0f} hours: begin anew with "
+                    "restart=True (--restart), or go on with that one with restart=False "
+                    "(--no-restart)."
                 )
             self._ask(parts, draft, crew)
             with writing(draft.target):

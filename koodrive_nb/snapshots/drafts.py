@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,16 @@ class Draft:
     target: Location
     question: Mapping[str, Any]
     facts: Mapping[str, Any]
+
+    def idle_s(self) -> float:
+        """Tell for how many seconds nothing was added to it, by the clock of this machine.
+
+        Raises:
+            OSError: Its files cannot be looked at.
+        """
+        # Of those half written, a process that still ends may take one away meanwhile.
+        files = (path for path in self.folder.rglob("[!.]*") if path.is_file())
+        return time.time() - max(path.stat().st_mtime for path in files)
 
     def parts(self) -> set[int]:
         """Give the numbers of the parts that are whole.
