@@ -20,7 +20,7 @@ import pyarrow.ipc
 from koodrive_nb import decode, device_labels, privacy, replacing
 from koodrive_nb.fetching import told, untraced
 from koodrive_nb.snapshots import layouts
-from koodrive_nb.snapshots.drafts import is_broken
+from koodrive_nb.snapshots.contents import is_broken
 from koodrive_nb.snapshots.manifests import summed
 
 if TYPE_CHECKING:

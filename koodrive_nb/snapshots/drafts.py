@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import shutil
 import stat
 import time
@@ -21,18 +20,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import filelock
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from koodrive_nb import replacing, text
 from koodrive_nb.errors import SnapshotError
-from koodrive_nb.snapshots import layouts, manifests, publishing
-from koodrive_nb.snapshots.locations import Location, reason
+from koodrive_nb.snapshots import contents, layouts, manifests, publishing
+from koodrive_nb.snapshots.locations import reason
 from koodrive_nb.snapshots.manifests import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_PART = re.compile(r"part-([0-9]{6,9})\.parquet")
+    from koodrive_nb.snapshots.locations import Location
+
 _SHORT = 40
 NAME = ".draft"
 """The folder, below that of the snapshots, in which a sweep keeps what came."""
@@ -67,9 +66,7 @@ class Draft:
         Raises:
             OSError: They cannot be read, though they may be whole.
         """
-        # The file of the users is the last to come.
-        found = [_PART.fullmatch(path.name) for path in (self.folder / "users").iterdir()]
-        return {number for match in found if match and self._is_whole(number := int(match[1]))}
+        return contents.parts(self.folder)
 
     def add(self, number: int, rows: Mapping[str, pd.DataFrame | pa.Table]) -> None:
         """Put a part into the draft, whole or not at all, in the place of one of that number.
@@ -120,7 +117,8 @@ class Draft:
         with writing(self.target):
             if not self.parts():
                 raise SnapshotError(f"The draft in {self.target.shown} has no part to publish.")
-            manifest = self._manifest({**self.facts, **facts}, ledger)
+            known = {**self.facts, **facts, "question": dict(self.question)}
+            manifest = contents.manifest(self.folder, known, ledger)
             found, asked = manifest["users"], self.question.get("users")
             if asked not in {None, found}:
                 raise SnapshotError(
@@ -129,55 +127,6 @@ class Draft:
                 )
             given = publishing.publish(self.folder, self.target, manifest, name)
         return Snapshot(given, manifest)
-
-    def _manifest(
-        self, facts: Mapping[str, Any], ledger: Sequence[Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        parts = self.parts()
-        outcomes: dict[str, int] = dict.fromkeys(layouts.OUTCOMES, 0)
-        rows = dict.fromkeys(layouts.DATASETS, 0)
-        files = {}
-        for dataset in layouts.DATASETS:
-            for path in sorted((self.folder / dataset).iterdir()):
-                match = _PART.fullmatch(path.name)
-                if not match or int(match[1]) not in parts:
-                    # What a kill left half written.
-                    path.unlink()
-                    continue
-                n = pq.read_metadata(path).num_rows
-                rows[dataset] += n
-                crc32 = Location.of(self.folder).crc32(dataset, path.name)
-                about = {"bytes": path.stat().st_size, "crc32": crc32, "rows": n}
-                files[f"{dataset}/{path.name}"] = about
-                if dataset == "users":
-                    column = pq.read_table(path, columns=["outcome"], partitioning=None)[0]
-                    for count in column.value_counts().to_pylist():
-                        outcomes[count["values"]] += count["counts"]
-        return manifests.made(
-            {
-                **facts,
-                "schema_version": manifests.VERSION,
-                "began_at": manifests.instant(facts["began_at"]),
-                "ended_at": manifests.instant(facts["ended_at"]),
-                "complete": outcomes["complete"] == rows["users"],
-                **rows,
-                "partial": outcomes["partial"],
-                "failed": outcomes["failed"],
-                "ledger": manifests.summed(ledger),
-                "files": files,
-                "question": dict(self.question),
-            }
-        )
-
-    def _is_whole(self, number: int) -> bool:
-        try:
-            for dataset in layouts.DATASETS:
-                pq.read_metadata(self._path(dataset, number))
-        except (OSError, pa.ArrowException) as error:
-            if is_broken(error):
-                return False
-            raise
-        return True
 
     def _path(self, dataset: str, number: int) -> Path:
         return self.folder / dataset / f"part-{number:06}.parquet"
@@ -295,14 +244,6 @@ def _differing(known: object, asked: Mapping[str, Any]) -> str:
         what = "list of users or service" if name == "digest" else name
         each.append(f"{name} {there}, not {here}" if is_short else f"another {what}")
     return text.one_line("; ".join(each), 300)
-
-
-def is_broken(error: BaseException) -> bool:
-    """Tell of a file that could not be read whether what it holds is broken, as a power cut does.
-
-    Else the system refused to read it, and it may be whole.
-    """
-    return getattr(error, "errno", None) in {None, errno.ENOENT}
 
 
 @contextmanager
