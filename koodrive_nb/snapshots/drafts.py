@@ -25,12 +25,12 @@ from koodrive_nb import replacing, text
 from koodrive_nb.errors import SnapshotError
 from koodrive_nb.snapshots import contents, layouts, manifests, publishing
 from koodrive_nb.snapshots.locations import reason
-from koodrive_nb.snapshots.manifests import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from koodrive_nb.snapshots.locations import Location
+    from koodrive_nb.snapshots.manifests import Snapshot
 
 _SHORT = 40
 NAME = ".draft"
@@ -125,8 +125,7 @@ class Draft:
                     f"The draft in {self.target.shown} is damaged, with rows of {found:,} users "
                     f"where {asked:,} were asked for: discard it with restart=True."
                 )
-            given = publishing.publish(self.folder, self.target, manifest, name)
-        return Snapshot(given, manifest)
+            return publishing.publish(self.folder, self.target, manifest, name)
 
     def _path(self, dataset: str, number: int) -> Path:
         return self.folder / dataset / f"part-{number:06}.parquet"

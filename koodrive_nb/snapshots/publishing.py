@@ -16,6 +16,7 @@ from koodrive_nb import replacing
 from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.snapshots import manifests
 from koodrive_nb.snapshots.locations import PREFIX
+from koodrive_nb.snapshots.manifests import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,7 +33,7 @@ _UPLOAD = ".draft"
 
 def publish(
     draft: Path, target: Location, manifest: Mapping[str, Any], wanted: str | None = None
-) -> str:
+) -> Snapshot:
     """Write the manifest of a draft and give it its name: the wanted one, or when it began.
 
     Raises:
@@ -50,7 +51,7 @@ def publish(
     if target.folder is None:
         _upload(draft, target, name, [*manifest["files"], manifests.NAME])
         _forget(draft)
-        return name
+        return Snapshot(name, dict(manifest))
     for folder in (draft, *(each for each in draft.iterdir() if each.is_dir())):
         _sync(folder)
     published = target.folder / f"{PREFIX}{name}"
@@ -61,7 +62,7 @@ def publish(
         _sync(target.folder)
         (published / DRAFT).unlink(missing_ok=True)
         shutil.rmtree(published / PIECES, ignore_errors=True)
-    return name
+    return Snapshot(name, dict(manifest))
 
 
 def put(path: Path, content: Mapping[str, Any]) -> None:
@@ -113,15 +114,16 @@ def _free(target: Location, began_at: str) -> str:
     return next(name for name in _names(began_at) if _is_free(target, name))
 
 
-def _uploaded(target: Location, manifest: Mapping[str, Any]) -> str | None:
-    """Give the name under which the same files are there: a kill came before the draft's end."""
+def _uploaded(target: Location, manifest: Mapping[str, Any]) -> Snapshot | None:
+    """Give the snapshot that has the same files: a kill came before the end of the draft."""
     # What is written from memory has no draft to go on with.
     for name in _names(str(manifest["began_at"])) if manifest["question"] else ():
         content = target.content(f"{PREFIX}{name}", manifests.NAME)
         if content is None:
             return None
-        if manifests.read(content, name)["files"] == manifest["files"]:
-            return name
+        found = manifests.read(content, f"{PREFIX}{name}/{manifests.NAME} in {target.shown}")
+        if found["files"] == manifest["files"]:
+            return Snapshot(name, found)
     return None
 
 
