@@ -120,6 +120,14 @@ def table(
     return pa.concat_tables(pieces)
 
 
+def in_time(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """Order snapshots by when they ended: one that was stopped may end after one that began later.
+
+    Their names tell when they began.
+    """
+    return sorted(snapshots, key=lambda each: pd.Timestamp(each.manifest["ended_at"]))
+
+
 def history(place: Location, snapshots: Sequence[Snapshot]) -> pd.DataFrame:
     """Give the lives of records, from files that are read column by column as they are needed.
 
@@ -127,7 +135,7 @@ def history(place: Location, snapshots: Sequence[Snapshot]) -> pd.DataFrame:
         SnapshotError: A file is missing, cut or altered.
     """
     records, users = (
-        [nw.from_native(_plain(place, each, dataset, names)).lazy() for each in snapshots]
+        [nw.from_native(_plain(place, each, dataset, names)).lazy() for each in in_time(snapshots)]
         for dataset, names in (("records", lives.RECORDS), ("users", lives.USERS))
     )
     found: pd.DataFrame = lives.of_records(records, users).collect().to_native()
@@ -139,7 +147,7 @@ def history(place: Location, snapshots: Sequence[Snapshot]) -> pd.DataFrame:
 def looks(
     place: Location, snapshots: Sequence[Snapshot], by: str
 ) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """Give the name, the records and the users of each snapshot, as far as they are counted.
+    """Give the name, the records and the users of each snapshot in time, as far as they count.
 
     Raises:
         InvalidParameterError: Neither records nor users have a column `by` to count by.
@@ -158,7 +166,7 @@ def looks(
                 )
     names = [*dict.fromkeys([*lives.KEYS, "status_code", *([] if of_users else [by])])]
     found = []
-    for each in snapshots:
+    for each in in_time(snapshots):
         records = _plain(place, each, "records", names)
         users = _plain(place, each, "users", [*lives.USERS, *([of_users] if of_users else [])])
         if of_users:

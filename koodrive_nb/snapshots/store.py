@@ -155,7 +155,9 @@ class Snapshots:
         end: not yet. A user who failed, came in part or was not asked makes nothing disappear, and
         a record that came back never did, yet `snapshots` lacks those without it.
 
-        Rows are in no promised order, in pandas by `user_id`, `create_time`, `record_id`.
+        Snapshots follow each other as they ended, since one that was stopped may begin before
+        another and end after it. Rows are in no promised order, in pandas by `user_id`,
+        `create_time`, `record_id`.
 
         Source: interval censoring, as in Turnbull (1976), J. R. Stat. Soc. B 38, 290-295.
 
@@ -167,7 +169,8 @@ class Snapshots:
         """
         chosen = self._chosen("all")
         if engine != "pandas":
-            both = scans.frames(self._place, chosen, engine, "records", "users")
+            ordered = reading.in_time(chosen)
+            both = scans.frames(self._place, ordered, engine, "records", "users")
             return lives.of_records(*both).to_native()
         return _told(privacy.protect(reading.history(self._place, chosen)), chosen)
 

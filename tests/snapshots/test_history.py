@@ -161,3 +161,17 @@ def test_who_was_written_by_name_and_then_by_pseudonym_is_one(build, tmp_path, m
     assert lives["disappeared_by"].notna().to_dict() == {"1": False, "2": True}
     counts = store.changes().iloc[0]
     assert counts[["n_users", "created", "completed", "disappeared"]].tolist() == [1, 0, 1, 1]
+
+
+def test_what_was_asked_last_comes_last_though_its_sweep_began_first(build, tmp_path):
+    store = kd.snapshots.Snapshots(tmp_path)
+    store.write(build({"42": {"1": COMPLETED}}, NOW + pd.Timedelta("2D")), name="20251217T083000Z")
+    store.write(build({"42": {"1": NEW, "2": NEW}}, NOW + pd.Timedelta("1D")))
+    wanted = {("42", "1"): (1, 2, 2, 1, 2, None, None, None, None)}
+    wanted["42", "2"] = (1, 1, 1, 1, None, None, None, 1, 2)
+    assert in_days(store.history()) == wanted
+    on_engine = nw.from_native(store.history(engine="polars")).lazy().collect().to_pandas()
+    assert in_days(on_engine) == wanted
+    (step,) = store.changes().to_dict("records")
+    assert (step["previous"], step["snapshot"]) == ("20251218T083000Z", "20251217T083000Z")
+    assert (step["completed"], step["disappeared"], step["created"]) == (1, 1, 0)
