@@ -17,6 +17,7 @@ from IPython.core.ultratb import VerboseTB
 
 import koodrive_nb as kd
 from koodrive_nb import transport
+from koodrive_nb.fleet import processes
 
 GOOD = {"code": 0, "data": [{"recordId": "1", "deviceInfo": {"deviceId": "9"}}]}
 
@@ -312,6 +313,39 @@ def test_the_password_of_a_proxy_stays_hidden(happen, proxy, monkeypatch, situat
     if situation not in INTERRUPTIONS:
         assert "(ProxyError): check the proxy that HTTPS_PROXY names" in str(happened.error)
     assert_hidden(channel(happened))
+
+
+def private_key():
+    """Make a key for pseudonyms, so that no source line of this file shows it."""
+    return f"{4711:064}"
+
+
+BROKEN = {
+    "no interpreter": (processes.sys, "executable", "/nowhere/python"),
+    "interrupted at the start": (processes.subprocess.Popen, "_execute_child", interrupt),
+    "interrupted at handing over": (
+        processes,
+        "pickle",
+        SimpleNamespace(dump=interrupt, load=pickle.load, UnpicklingError=pickle.UnpicklingError),
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("show", [with_variables, in_a_notebook])
+def test_what_worker_processes_are_given_stays_hidden(monkeypatch, tmp_path, broken, show):
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:{secret()}@proxy.example:3128")
+    monkeypatch.setenv("KOODRIVE_PRIVACY", "pseudonyms")
+    monkeypatch.setenv("KOODRIVE_PRIVACY_KEY", private_key())
+    snapshots = kd.snapshots.Snapshots(tmp_path)
+    auth = kd.AppAuth("a378331e", secret())
+    with kd.connect(endpoint="https://koodrive.example", auth=auth, user_id="42") as client:
+        monkeypatch.setattr(*BROKEN[broken])
+        _, error = tried(lambda: kd.fleet.sweep(client, ["1", "2"], snapshots, workers=2))
+    text = "".join(map(show, chain(error)))
+    assert "processes.py" in text
+    assert_hidden(text)
+    assert private_key() not in text
 
 
 def give_once(numbers, password):

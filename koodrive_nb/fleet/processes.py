@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from koodrive_nb.auth import AppAuth
 from koodrive_nb.errors import InvalidParameterError, KooDriveError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from koodrive_nb.fleet.pieces import Kept
     from koodrive_nb.jobs import Service
 
+_T = TypeVar("_T")
 _TICK_S = 0.1
 _LOT = 50
 # Enough for the time from keeping what came to the next lot, few enough to end together.
@@ -48,18 +49,16 @@ class Crew:
         self, service: Service, auth: AuthBase, workers: int, max_rate: float | None
     ) -> None:
         self._workers = workers
-        self._task = {
-            "endpoint": service.transport.endpoint,
-            "auth": _copies(auth),
-            "source": service.source,
-            "max_workers": service.max_workers,
-            "now": _now(service),
-            "max_rate": max_rate and max_rate / workers,
+        self._task = _Hidden(
+            endpoint=service.transport.endpoint,
+            auth=_copies(auth),
+            source=service.source,
+            max_workers=service.max_workers,
+            now=_now(service),
+            max_rate=max_rate and max_rate / workers,
             # Of the environment, secrets are handed over likewise.
-            "environment": {
-                name: value for name, value in os.environ.items() if name.startswith("KOODRIVE_P")
-            },
-        }
+            environment=_environment(lambda name: name.startswith("KOODRIVE_P")),
+        )
         self._said: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -115,23 +114,23 @@ class Crew:
             _send(self._processes[number], lot)
 
     def _start(self, number: int, folder: Path) -> None:
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("KOODRIVE_")
-        }
-        process = subprocess.Popen(
-            # Not with what lies in the current folder, which may be somebody else's.
-            [sys.executable, "-P", "-m", "koodrive_nb.fleet.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            # Ctrl-C is for this process alone, which ends the others.
-            start_new_session=True,
+        environment = _environment(lambda name: not name.startswith("KOODRIVE_"))
+        process = _hiding(
+            lambda: subprocess.Popen(
+                # Not with what lies in the current folder, which may be somebody else's.
+                [sys.executable, "-P", "-m", "koodrive_nb.fleet.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                # Ctrl-C is for this process alone, which ends the others.
+                start_new_session=True,
+            )
         )
         self._processes.append(process)
         threading.Thread(
             target=self._listen, args=(number, process), name="koodrive-listen", daemon=True
         ).start()
-        _send(process, {**self._task, "folder": folder})
+        _send(process, _Hidden(self._task, folder=folder))
 
     def _listen(self, number: int, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout  # noqa: S101 -- it is a pipe
@@ -155,6 +154,30 @@ class Crew:
                 process.kill()
                 process.wait()
             _close(process.stdout)
+
+
+class _Hidden(dict[str, Any]):
+    """What no traceback shows with the variables of its frames."""
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # What is at the other end has no need to hide it.
+        return dict, (), None, None, iter(self.items())
+
+
+def _environment(is_wanted: Callable[[str], bool]) -> _Hidden:
+    return _Hidden({name: os.environ[name] for name in os.environ if is_wanted(name)})
+
+
+def _hiding(call: Callable[[], _T]) -> _T:
+    """Call what holds secrets in variables of frames that are not ours, and drop those frames."""
+    try:
+        return call()
+    except BaseException as error:  # noqa: BLE001 -- Ctrl-C too
+        error.__context__ = None
+        raise error.with_traceback(None) from None
 
 
 def _close(pipe: IO[bytes] | None) -> None:
