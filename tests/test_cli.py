@@ -153,6 +153,7 @@ def test_jupyterlab_gets_what_the_machine_needs(monkeypatch, is_root, display, e
     result = run("lab", "--port=9999")
     assert result.exit_code == 0
     assert called[0][1:] == [
+        "-P",
         "-m",
         "jupyterlab",
         f"--ServerApp.root_dir={Path('notebooks').resolve()}",
