@@ -221,6 +221,17 @@ def test_a_folder_that_is_only_for_reading_is_refused_and_can_be_read(
     (tmp_path / "fleet").chmod(0o700)
 
 
+def test_a_lock_that_leads_to_another_file_is_refused_and_that_is_left_as_it_is(
+    snapshots, fleet, tmp_path
+):
+    (tmp_path / "thesis").write_text("precious")
+    (tmp_path / "fleet").mkdir()
+    (tmp_path / "fleet" / ".lock").symlink_to(tmp_path / "thesis")
+    with pytest.raises(kd.SnapshotError, match="symbolic links"):
+        snapshots.write(fleet)
+    assert (tmp_path / "thesis").read_text() == "precious"
+
+
 def test_the_ledger_is_summed_so_that_it_names_nobody():
     line = {"dataset": "records", "module": "album", "user_id": "42", "complete": True}
     line |= dict.fromkeys(("pages", "rows", "duplicates", "set_aside", "coerced"), 2)
