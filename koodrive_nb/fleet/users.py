@@ -62,10 +62,14 @@ def sampled(users: pd.DataFrame, sample: int | None, seed: int) -> pd.DataFrame:
         raise InvalidParameterError("seed= takes a whole number, the same for the same sample.")
     if sample is None or sample >= len(users):
         return users
-    ranks = np.array([_rank(user_id, seed) for user_id in users["user_id"]])
+    ids = users["user_id"]
+    ranks = np.fromiter((_rank(user_id, seed) for user_id in ids), np.uint64, len(ids))
+    last = np.partition(ranks, sample - 1)[sample - 1]
+    drawn = np.flatnonzero(ranks < last)
     # The hashes are cut, so that two may be equal: then the ids decide.
-    chosen = np.lexsort((users["user_id"].to_numpy(str), ranks))[:sample]
-    return users.iloc[np.sort(chosen)].reset_index(drop=True)
+    tied = np.flatnonzero(ranks == last)
+    tied = tied[ids.iloc[tied].argsort().to_numpy()][: sample - len(drawn)]
+    return users.iloc[np.sort([*drawn, *tied])].reset_index(drop=True)
 
 
 def digest(ids: Iterable[str], others: pd.DataFrame) -> str:

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import pandas as pd
 import pyarrow as pa
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 import koodrive_nb as kd
 from koodrive_nb import cli, pacing, privacy
+from koodrive_nb.columns import STRING
 from koodrive_nb.fleet import parts, users, visits
 
 KEY = "0f" * 32
@@ -288,6 +290,25 @@ def test_a_sample_depends_on_seed_and_ids_alone_and_larger_ones_hold_it(fleet, c
     assert repr(made).endswith(", a sample of 10 of 60 users, 30 records, complete)")
     told = {"source": "live", "complete": True, "sampled_of": 60, "sampled": 10}
     assert snapshots.read("users").attrs["koodrive"] == told
+
+
+def test_ids_decide_who_is_drawn_where_hashes_are_equal(monkeypatch):
+    monkeypatch.setattr(users, "_rank", lambda user_id, seed: 1 if user_id == "u050" else 2**64 - 1)
+    mixed = pd.DataFrame({"user_id": IDS[::-1]}, dtype=STRING)
+    assert [*users.sampled(mixed, 3, 0)["user_id"]] == ["u050", "u001", "u000"]
+
+
+def test_one_long_id_takes_no_memory_for_the_others():
+    def peak(last):
+        table = pd.DataFrame({"user_id": [*map(str, range(20_000)), last]}, dtype=STRING)
+        tracemalloc.start()
+        try:
+            assert len(users.sampled(table, 10, 1)) == 10
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak("9" * 128) < 1.5 * peak("9")
 
 
 def test_records_without_a_device_are_looked_up_and_odd_rows_kept(
