@@ -63,13 +63,14 @@ def others_of(names: Iterable[str]) -> list[str]:
     """Give those of the columns of users that are from their list.
 
     Raises:
-        InvalidParameterError: Two differ by no more than capitals, or one is `snapshot`.
+        InvalidParameterError: Two differ by no more than capitals, or one is `snapshot`, `*` or
+            blank.
     """
     others = [name for name in names if name not in USER_TYPES]
-    # Engines of SQL take names that differ in capitals for the same.
-    taken = [str(name).casefold() for name in [*USER_TYPES, "snapshot", *others]]
+    # Engines of SQL take names that differ in capitals for the same, and a star for all columns.
+    taken = [str(name).casefold() for name in [*USER_TYPES, "snapshot", "*", *others]]
     twice = [name for name in others if taken.count(str(name).casefold()) > 1]
-    if twice or not all(isinstance(name, str) and name for name in others):
+    if twice or not all(isinstance(name, str) and name.strip() for name in others):
         named = repr(twice[0]) if twice else "one without a name"
         raise InvalidParameterError(
             f"The list of users has a column, {named}, whose name is taken or empty: rename it."

@@ -214,7 +214,9 @@ def test_half_a_surrogate_pair_in_the_list_of_users_is_spelled_out(build, snapsh
     assert snapshots.read("users")["region"].tolist() == ["\\ud83d"]
 
 
-@pytest.mark.parametrize("names", [["snapshot"], ["Plan", "plan"], ["User_ID"], [""], [7]])
+@pytest.mark.parametrize(
+    "names", [["snapshot"], ["Plan", "plan"], ["User_ID"], [""], [" "], ["*"], [7]]
+)
 def test_columns_that_engines_would_mix_up_are_refused(build, snapshots, names):
     fleet = build({"42": {"1": 0}})
     for name in names:
