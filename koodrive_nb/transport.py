@@ -154,6 +154,8 @@ class Transport:
                 secrets=envelope.secrets_of(request.headers.get("Authorization", "")),
                 retry_after_s=_retry_after_s(response),
             )
+            # It may repeat what the request proved itself with, and tracebacks show variables.
+            del body
             try:
                 answer = envelope.read(exchange, is_listing=is_listing)
             except ThrottledError as error:
