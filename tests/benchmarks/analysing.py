@@ -37,6 +37,14 @@ TABLES = [
     ("adherence", True, {}),
     ("adherence", True, {"per": "device"}),
     ("data_quality", True, {}),
+    ("load", False, {}),
+    ("load", False, {"kind": "running"}),
+    ("deletion_backlog", True, {}),
+    ("anomalies", False, {}),
+    ("anomalies", False, {"metric": "created"}),
+    ("anomalies", False, {"metric": "duration_p50_s"}),
+    ("explain_change", False, {"window": "2025-W50"}),
+    ("concentration", False, {}),
 ]
 AIM_S, AIM_KB = 1.0, 300.0
 DRAWN_WITHIN_S = 60

@@ -21,7 +21,7 @@ def measured(table, cells):
     [
         ("fetching.py", "<!-- benchmarks -->", 2, 6),
         # The tables, the second header, and the timeline in two windows.
-        ("analysing.py", "<!-- benchmarks: analysis -->", 1, 13 + 1 + 2),
+        ("analysing.py", "<!-- benchmarks: analysis -->", 1, 21 + 1 + 2),
         ("sweeping.py", "<!-- benchmarks: sweep -->", 2, 4),
         ("exploring.py", "<!-- benchmarks: explorer -->", 1, 7),
         ("comparing.py", "<!-- benchmarks: ways -->", 1, 3),
