@@ -102,7 +102,8 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
     _, (edge,) = retention.complete_from(frame, [], retention.MOST)
     is_purged = edge is not None and before.start < edge
     table, about = _explained(cells, keys, is_purged=is_purged)
-    deleting = frame.filter(nw.col("state") == "to_be_deleted")
+    is_deleting = (nw.col("state") == "to_be_deleted").cast(nw.Int64)
+    deleting = rules.collect(frame.select(n=is_deleting.sum()))["n"].fillna(0)
     if seen_until is not None:
         about["verdict"] += drivers.NOT_OVER
     made["kept"] = {
@@ -116,7 +117,7 @@ def explain_change(  # noqa: PLR0913 -- each is a question of its own, and keywo
         previous_start=made["previous_start"],
         previous_end=made["previous_end"],
         seen_until=seen_until,
-        n_to_be_deleted=int(rules.collect(deleting.select(n=nw.len()))["n"].iloc[0]),
+        n_to_be_deleted=int(deleting.iloc[0]),
         **left_out,
         history_complete_from=None if edge is None else edge.isoformat(),
         **about,

@@ -71,7 +71,8 @@ def concentration(  # noqa: PLR0913 -- each is a question of its own, and keywor
     }
     made |= arguments.plain(as_of=as_of, stuck_after=stuck_after)
     asked = [*dict.fromkeys((*_DEVICE, *keys))]
-    marked = _counted(frame, made).select(*asked, _hit=retention.is_failed().cast(nw.Int64))
+    told = frame.select(*dict.fromkeys((*retention.NEEDED, *asked)))
+    marked = _counted(told, made).select(*asked, _hit=retention.is_failed().cast(nw.Int64))
     cells = rules.collect(
         rules.coded(marked, *asked).group_by(*asked).agg(_n=nw.len(), _hits=nw.col("_hit").sum())
     )

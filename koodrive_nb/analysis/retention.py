@@ -87,7 +87,10 @@ def complete_from(
     """
     device = ("user_id", "device_id", "module_code")
     asked = [*dict.fromkeys((*device, *keys))]
-    marked = frame.filter(~nw.col("device_id").is_null(), nw.col("create_time") <= nw.col("as_of"))
+    # What is filtered is copied, and text takes longest.
+    marked = frame.select(*dict.fromkeys((*NEEDED, *asked))).filter(
+        ~nw.col("device_id").is_null(), nw.col("create_time") <= nw.col("as_of")
+    )
     marked = marked.with_columns(
         _copy=nw.when(is_copy()).then(nw.col("create_time")),
         _waits=was_completed().cast(nw.Int64),
