@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _JOINERS = "\u200c\u200d"
@@ -10,6 +11,8 @@ _BLANKS = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters without ink, which make a name look like no name."""
 _MARKS_PER_LETTER = 2
 _READ_PER_LETTER = 20
+_LONGEST_VALUE = 40
+_PLAIN = re.compile(r"[\w.+-]+(?: [\w.+-]+)*(?: \(small\))?|\(missing\)")
 
 
 def counted(n: int, thing: str) -> str:
@@ -44,3 +47,9 @@ def one_line(text: object, limit: int) -> str:
     line = " ".join("".join(kept).split())
     is_whole = len(line) <= limit and len(read) == len(whole)
     return line if is_whole else f"{line[: limit - 1]}…"
+
+
+def named(value: object) -> str:
+    """Write a value of the service into a sentence: short, on one line, and quoted if not plain."""
+    plain = one_line(value, _LONGEST_VALUE)
+    return plain if _PLAIN.fullmatch(plain) else f"“{plain}”"

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from koodrive_nb.analysis.arguments import StuckAfter
 
 _COUNTED, _YOUNG, _OPEN, _PURGED = range(4)
+_MISSING = "(missing)"
+# What calls itself so is told from what is.
+_TAKEN = {name: f'"{name}"' for name in (effects.OTHER, _MISSING)}
 _NEEDED = (*retention.NEEDED, "stuck_after_s")
 _COLUMNS: Mapping[str, Any] = {
     **dict.fromkeys(("dimension", "segment"), STRING),
@@ -141,7 +144,8 @@ def _marked(frame: nw.LazyFrame[Any], made: Mapping[str, Any]) -> nw.LazyFrame[A
         nw.col("create_time") <= nw.col("as_of"),
     )
     frame = frame.with_columns(_now=epoch_ms(frame, "as_of"))
-    limit = (nw.col("stuck_after_s") * 1000).cast(nw.Int64)
+    # DuckDB rounds where others cut.
+    limit = (nw.col("stuck_after_s") * 1000).floor().cast(nw.Int64)
     is_over = retention.is_copy() | retention.is_failed()
     why = (
         nw.when(created + limit > nw.col("_now"))
@@ -187,7 +191,7 @@ def _cells(
     }
     cluster = cells.groupby(["_user", "_device"], dropna=False, observed=True).ngroup()
     segments = {
-        key: cells[place].astype(STRING).fillna("(missing)")
+        key: cells[place].astype(STRING).replace(_TAKEN).fillna(_MISSING)
         for key, place in zip(keys, places, strict=True)
     }
     table = pd.DataFrame({"cluster": cluster} | found)
@@ -225,6 +229,12 @@ def _explained(
     table = table[list(_COLUMNS)].astype(dict(_COLUMNS))
     about["n_segments"] = drivers.segments(table)
     about["verdict"] = drivers.verdict(table, about, is_purged=is_purged)
+    largest = effects.largest(cells)
+    if largest:
+        about["verdict"] += (
+            f"; one device alone moves the share by {100 * largest:+.2f} percentage points, which "
+            "may hide what goes with the rest: look at it, and ask again without it"
+        )
     return table, about
 
 
@@ -235,7 +245,11 @@ def records_behind(
     names = frame.collect_schema().names()
     key = row["dimension"]
     # Cast in any case: a category takes no new word for what is missing.
-    text = nw.col(key).cast(nw.String).fill_null("(missing)")
+    raw = nw.col(key).cast(nw.String)
+    spelled: Any = nw.when(raw.is_null()).then(nw.lit(_MISSING))
+    for name, other in _TAKEN.items():
+        spelled = spelled.when(raw == name).then(nw.lit(other))
+    text = spelled.otherwise(raw)
     kept = made["kept"][key]
     mine = ~text.is_in(kept) if row["segment"] == effects.OTHER else text == row["segment"]
     marked = _marked(frame.with_columns(_segment=_text(frame, key)), made)

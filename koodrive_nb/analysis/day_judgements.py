@@ -11,7 +11,7 @@ import pandas as pd
 
 from koodrive_nb.analysis import deviations, rules
 from koodrive_nb.analysis.day_series import FEW
-from koodrive_nb.text import counted
+from koodrive_nb.text import counted, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -151,8 +151,8 @@ def _with_verdict(  # noqa: PLR0913 -- each is a reason of its own
 
 def message(metric: str, day: pd.Timestamp, row: Mapping[Any, Any], group: Sequence[Any]) -> str:
     """Say in one line what was found on a day, and what would have been usual."""
-    named = " · ".join("(missing)" if pd.isna(value) else str(value) for value in group)
-    begin = f"{day:%a} {day.day} {day:%b}" + (f", {named}" if named else "")
+    whose = " · ".join("(missing)" if pd.isna(value) else named(value) for value in group)
+    begin = f"{day:%a} {day.day} {day:%b}" + (f", {whose}" if whose else "")
     is_barred = row["verdict"] == "not_judged"
     if is_barred and row["reason"] != ONLY_A_FALL:
         return f"{begin}: not judged, {row['reason']}"
@@ -171,7 +171,7 @@ def message(metric: str, day: pd.Timestamp, row: Mapping[Any, Any], group: Seque
         what = f"half of {n:,} backups took {_time(value)} or longer, usually {_time(usual)}"
         much = "as long"
     is_told = value > 0 and row["verdict"].startswith("unusually") and not math.isnan(ratio)
-    more = f", {ratio:.2g} times {much}" if is_told else ""
+    more = f", {float(f'{ratio:.2g}'):,g} times {much}" if is_told else ""
     if is_barred:
         more = f"; not judged, since {row['reason']}"
     between = _between(metric, row["usual_lo"], row["usual_hi"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from koodrive_nb.analysis import effects, rules
-from koodrive_nb.text import counted
+from koodrive_nb.text import counted, named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,12 +18,15 @@ LEAST_PART = 0.25
 CHANCE = 0.05
 NOT_OVER = "; the window was not over at the fetch"
 _LEAST_TESTED = 0.5
+# So many devices, of like weight, that their sum is nearly normal.
+_FEWEST = 20
 _SMALL = f"not tested: made of segments with fewer than {effects.FEW} backups in a window"
 _ALONE = "not tested: all backups are in it"
 _PURGED = "not tested: records of the earlier window may be purged"
 _BY_CHANCE = "not tested: the change itself is no more than chance"
 _LITTLE = "not tested: less than a quarter of the change"
 _OF_WEIGHT = "not tested: no more than its weight would bring"
+_BY_FEW = "not tested: a few devices make most of it"
 _UNSURE = f"within chance: p is not below {CHANCE}"
 
 
@@ -48,6 +51,7 @@ def judge(table: pd.DataFrame, about: Mapping[str, Any], *, is_purged: bool) -> 
         (np.full(len(table), is_chance), f"{_BY_CHANCE} (p = {about['change_p_value']:.2g})"),
         (of_change < LEAST_PART, _LITTLE),
         (z * change <= 0, _OF_WEIGHT),
+        (table["n_effective"].to_numpy() < _FEWEST, _BY_FEW),
         (chances >= CHANCE, _UNSURE),
     )
     reason = np.select([each for each, _ in barred], [why for _, why in barred], "")
@@ -149,9 +153,10 @@ def _driver(row: Mapping[Any, Any]) -> str:
         else (row["weight_previous"], row["weight"])
     )
     what = "its share went" if is_rate else "its part of all backups went"
+    segment = f"{rules.word(str(row['dimension']))} {named(row['segment'])}"
     return (
-        f"{rules.word(str(row['dimension']))} {row['segment']}, {row['total_pp']:+.2f} percentage "
-        f"points ({what} from {_percent(before)} to {_percent(now)})"
+        f"{segment}, {row['total_pp']:+.2f} percentage points ({what} from {_percent(before)} to "
+        f"{_percent(now)})"
     )
 
 

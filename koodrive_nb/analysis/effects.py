@@ -35,7 +35,8 @@ def split(cells: pd.DataFrame) -> pd.DataFrame:
     mean(w)(p1 - p0), the mix (mean(p) - P)(w1 - w0), and all of it is the change. A segment that is
     in one window only has no rate to change. `z` is how far, in standard deviations, the effect of
     a segment is from its weight's part of the change. Records of a cluster depend on each other:
-    the deviation is that of sums over clusters.
+    the deviation is that of sums over clusters, and `n_effective` says of how many it is made, as
+    if all added the same.
     """
     sums = cells.groupby("segment", sort=True)[list(_COUNTS)].sum().astype("float64")
     n0, n1, hits0, hits1 = (sums[name].to_numpy() for name in _COUNTS)
@@ -61,21 +62,48 @@ def split(cells: pd.DataFrame) -> pd.DataFrame:
             "total_pp": 100 * (rate + mix),
         }
     )
-    return table.assign(z=_distances(cells, table, overall))
+    z, n_effective = zip(*_distances(cells, table, overall), strict=True)
+    return table.assign(z=z, n_effective=n_effective)
 
 
 def distance(cells: pd.DataFrame) -> float:
-    """Give how many standard deviations the change of the share is from none."""
-    code, n_clusters = _clusters(cells)
-    parts, (p0, p1) = _influence(cells, code, n_clusters)
+    """Give how many standard deviations the change of the share is from none.
+
+    The deviation is what it would be if nothing had changed: of few clusters that of each window by
+    itself is far too small, and none at all where everything changed.
+    """
+    parts = _from_mean(cells)
     deviation = math.sqrt(float((parts**2).sum()))
-    return (p1 - p0) / deviation if deviation else 0.0
+    return float(parts.sum()) / deviation if deviation else 0.0
+
+
+def largest(cells: pd.DataFrame) -> float:
+    """Give what one cluster adds to the change where that outweighs all others, else 0.
+
+    By squares, as in the deviation: where one is most of it, nothing else can stand out.
+    """
+    parts = _from_mean(cells)
+    squares = parts**2
+    place = int(squares.argmax())
+    return float(parts[place]) if squares[place] > squares.sum() / 2 else 0.0
 
 
 def probability(z: Numbers) -> Numbers:
     """Give the chance of a distance at least as large by noise alone, to either side."""
     chances: Numbers = np.array([math.erfc(abs(each) / math.sqrt(2)) for each in z])
     return chances
+
+
+def _from_mean(cells: pd.DataFrame) -> Numbers:
+    """Give what each cluster adds to the change, as far as it is from the mean of both shares."""
+    code, n_clusters = _clusters(cells)
+    sums = cells[list(_COUNTS)].sum()
+    mean = (sums["hits_previous"] / sums["n_previous"] + sums["hits"] / sums["n"]) / 2
+    parts = np.zeros(n_clusters)
+    for sign, window in ((-1, "_previous"), (1, "")):
+        beyond = cells[f"hits{window}"] - mean * cells[f"n{window}"]
+        parts += sign * np.bincount(code, beyond, n_clusters) / sums[f"n{window}"]
+    return parts
 
 
 def _clusters(cells: pd.DataFrame) -> tuple[np.ndarray[Any, Any], int]:
@@ -99,7 +127,7 @@ def _influence(
 
 def _distances(
     cells: pd.DataFrame, table: pd.DataFrame, overall: tuple[float, float]
-) -> list[float]:
+) -> list[tuple[float, float]]:
     code, n_clusters = _clusters(cells)
     of_change, _ = _influence(cells, code, n_clusters)
     mean, change = sum(overall) / 2, overall[1] - overall[0]
@@ -126,8 +154,12 @@ def _distances(
                 * (np.bincount(code[mine], beyond, n_clusters) - part * of_all[window])
                 / whole[window]
             )
-        deviation = math.sqrt(float((parts**2).sum()))
+        squares = parts**2
+        deviation = math.sqrt(float(squares.sum()))
         # Of a segment that is all there is, nothing is left but rounding.
-        is_noise = deviation < _ROUNDING
-        found.append(0.0 if is_noise else float(total - weight * change) / deviation)
+        if deviation < _ROUNDING:
+            found.append((0.0, 0.0))
+            continue
+        n_effective = float(squares.sum() ** 2 / (squares**2).sum())
+        found.append((float(total - weight * change) / deviation, n_effective))
     return found
