@@ -8,7 +8,7 @@ import narwhals as nw
 import pandas as pd
 
 from koodrive_nb import settings
-from koodrive_nb.analysis import arguments, breakdowns, holdings, looks, rules, states
+from koodrive_nb.analysis import arguments, breakdowns, groups, holdings, looks, rules, states
 from koodrive_nb.analysis.holdings import DEVICE
 from koodrive_nb.columns import STRING, TIME
 from koodrive_nb.streams import ATTRS
@@ -63,6 +63,7 @@ def deletion_backlog(  # noqa: PLR0913 -- each is a question of its own, and key
     """
     keys = arguments.keys(by, _RESULTS)
     zone = settings.display_zone(tz).key
+    groups.check_keys(records, keys)
     classified = states.classify(records, as_of=as_of, stuck_after=stuck_after)
     counted = breakdowns.status_breakdown(classified, by=keys, tz=zone)
     table = counted.rename(columns={"completed": "copies"})[[*keys, *_RECORDS]]

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from koodrive_nb import settings
-from koodrive_nb.analysis import arguments, groups, retention, rules
+from koodrive_nb.analysis import arguments, bins, groups, retention, rules
 from koodrive_nb.analysis.states import prepared
 from koodrive_nb.columns import STRING
+from koodrive_nb.errors import InvalidParameterError
 from koodrive_nb.streams import ATTRS
 
 if TYPE_CHECKING:
@@ -51,16 +52,19 @@ def concentration(  # noqa: PLR0913 -- each is a question of its own, and keywor
     which is much where few are; in words, `message`. A part of a device counts by part.
 
     `since` and `until` are those of `kd.analysis.activity`; `seen_until` in attrs is the fetch,
-    where the window ends after it. Records that name no device are left out.
+    where the window ends after it. Records that name no device are left out. Copies that were
+    purged are missing from `n`, while what got stuck is not: of a window that begins before history
+    is complete, devices that keep few copies seem to hold more.
 
     Source: Lorenz curve.
 
     Raises:
-        InvalidParameterError: A column is missing, an argument is not what this takes, or the
-            window begins after the fetch.
+        InvalidParameterError: A column is missing, an argument is not what this takes, the window
+            begins after the fetch, or the table would have more than 5 000 rows.
     """
     keys = [] if by is None else arguments.keys(by, _COLUMNS)
     zone = settings.display_zone(tz).key
+    groups.check_keys(records, keys)
     frame, context = prepared(records, keys, zone, as_of, stuck_after)
     start, end = arguments.window(since, until, zone, context.as_of)
     seen_until = context.seen_until((start, end))
@@ -77,6 +81,11 @@ def concentration(  # noqa: PLR0913 -- each is a question of its own, and keywor
         rules.coded(marked, *asked).group_by(*asked).agg(_n=nw.len(), _hits=nw.col("_hit").sum())
     )
     code, table = groups.numbered(cells, keys)
+    if len(table) > bins.AT_MOST:
+        raise InvalidParameterError(
+            f"by= makes {len(table):,} groups, and a table has at most {bins.AT_MOST:,} rows: take "
+            "fewer groups."
+        )
     rows = [_held(cells[code == place]) for place in range(len(table))]
     found = pd.DataFrame(rows, columns=[*_COLUMNS])
     table = pd.concat([table, found], axis=1)
@@ -135,17 +144,18 @@ def _top(values: Numbers, devices: Numbers, percent: int) -> float:
 
 def _even(n: Numbers, share: float) -> tuple[Numbers, Numbers]:
     """Give how many devices of so many backups would have each number of stuck ones, by chance."""
-    sizes, devices = np.unique(n, return_counts=True)
-    chance = (1 - share) ** sizes * devices
-    values, expected = [0.0], [float(chance.sum())]
-    odds = share / (1 - share) if share < 1 else np.inf
+    sizes, devices = np.unique(n.astype("int64"), return_counts=True)
     if share == 1:
-        return sizes[::-1], devices[::-1].astype("float64")
-    for hits in range(1, int(sizes.max()) + 1):
-        chance = chance * np.maximum(sizes - hits + 1, 0) / hits * odds
-        values.append(float(hits))
-        expected.append(float(chance.sum()))
-    return np.array(values[::-1]), np.array(expected[::-1])
+        return sizes[::-1].astype("float64"), devices[::-1].astype("float64")
+    # As logarithms, since the chance that none of thousands is stuck is too small for a number.
+    factorial = np.concatenate([[0.0], np.log(np.arange(1, sizes[-1] + 1)).cumsum()])
+    expected = np.zeros(sizes[-1] + 1)
+    for size, count in zip(sizes, devices, strict=True):
+        hits = np.arange(size + 1)
+        ways = factorial[size] - factorial[: size + 1] - factorial[size::-1]
+        chance = np.exp(ways + hits * np.log(share) + (size - hits) * np.log1p(-share))
+        expected[: size + 1] += count * chance
+    return np.arange(len(expected), dtype="float64")[::-1], expected[::-1]
 
 
 def _words(row: Mapping[str, Any], even: float) -> str:

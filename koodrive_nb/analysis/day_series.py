@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import numpy as np
+import pandas as pd
 
-from koodrive_nb.analysis import deviations, duration_tables, groups, retention, rules
+from koodrive_nb.analysis import bins, deviations, duration_tables, groups, retention, rules
 from koodrive_nb.analysis.zones import epoch_ms
+from koodrive_nb.errors import InvalidParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import pandas as pd
 
     from koodrive_nb.analysis.bins import Bins
     from koodrive_nb.analysis.deviations import Measured
@@ -23,13 +23,15 @@ METRICS = ("created", "stuck_share", "duration_p50_s")
 NEEDED = (*retention.NEEDED, "module", "duration_s", "device_create_time", "stuck_after_s")
 FEW = 20
 _QUARTILES = (25, 50, 75)
+_STRAY = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
     """One row per group, one column per day: `n` records, and what was `measured` of them.
 
-    `first` is the first day of each group with anything, -1 where that is before the days.
+    `first` is the first day of each group with more than one in a hundred of its records so far,
+    -1 where that is before the days.
     """
 
     group: pd.DataFrame
@@ -55,10 +57,19 @@ def counted(frame: nw.LazyFrame[Any], metric: str, limit_ms: int) -> nw.LazyFram
     return frame.with_columns(_counted=(counts & known).fill_null(value=False))
 
 
-def measure(
-    frame: nw.LazyFrame[Any], metric: str, found: Bins, keys: Sequence[str], limit_ms: int
+def measure(  # noqa: PLR0913, PLR0917 -- what is measured, of whom and when
+    frame: nw.LazyFrame[Any],
+    metric: str,
+    found: Bins,
+    keys: Sequence[str],
+    limit_ms: int,
+    n_shown: int,
 ) -> Series:
-    """Count on the engine, and lay out by group and day."""
+    """Count on the engine, and lay out by group and day, of which `n_shown` will be rows.
+
+    Raises:
+        InvalidParameterError: There would be more than 5 000 of them.
+    """
     marked = counted(frame.select(*dict.fromkeys((*NEEDED, *keys))), metric, limit_ms)
     parts: dict[str, Any] = {"_n": nw.len()}
     shown: dict[str, nw.Expr] = {}
@@ -75,11 +86,30 @@ def measure(
     by_day = kept.with_columns(_day=found.unit(nw.col("_ms"))).group_by(*keys, "_day")
     counts = rules.collect(by_day.agg(**parts))
     code, group = groups.numbered(counts, keys)
+    if len(group) * n_shown > bins.AT_MOST:
+        raise InvalidParameterError(
+            f"Days and groups would make more than {bins.AT_MOST:,} rows: take a later since=, "
+            "or fewer groups in by=."
+        )
     grids = _grids(counts, code, (len(group), len(found.edges) - 1))
     n = grids["_n"]
-    first = np.full(len(group), n.shape[1])
-    np.minimum.at(first, code, counts["_day"].to_numpy(dtype="int64"))
-    return Series(group, n, first, _measured(metric, grids))
+    return Series(group, n, _first(counts, code, n), _measured(metric, grids))
+
+
+def _first(
+    counts: pd.DataFrame, code: np.ndarray[Any, Any], n: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    """Give the day by which each group has its first records, but for one in a hundred.
+
+    One record of a clock that is wrong by years would make silence of all days before the first.
+    """
+    table = pd.DataFrame({"code": code, "day": counts["_day"], "n": counts["_n"]}).astype("int64")
+    table = table.sort_values("day")
+    so_far, of = (table.groupby("code")["n"].transform(how).to_numpy() for how in ("cumsum", "sum"))
+    begun = table[so_far > _STRAY * of]
+    first = np.full(len(n), n.shape[1])
+    np.minimum.at(first, begun["code"].to_numpy(), begun["day"].to_numpy())
+    return first
 
 
 def _grids(

@@ -85,6 +85,7 @@ def load(  # noqa: PLR0913 -- each is a question of its own, and keyword-only
     keys = [] if by is None else arguments.keys(by, _RESULTS)
     zone = settings.display_zone(tz)
     check_session(records)
+    groups.check_keys(records, keys)
     frame, context = prepared(records, keys, zone.key, as_of, stuck_after)
     _, (complete,) = retention.complete_from(frame, [], _COMPLETE_SHARE)
     window = _window(since, until, zone.key, context.as_of, complete)

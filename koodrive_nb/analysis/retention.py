@@ -12,6 +12,7 @@ import narwhals as nw
 
 from koodrive_nb.analysis import groups, holdings, rules
 from koodrive_nb.analysis.zones import epoch_ms
+from koodrive_nb.columns import MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,12 +86,14 @@ def complete_from(
 
     What was abandoned stays, so that only copies tell how far back nothing is missing.
     """
-    device = ("user_id", "device_id", "module_code")
+    device = ("user_id", "device_id", "_code")
     asked = [*dict.fromkeys((*device, *keys))]
     # What is filtered is copied, and text takes longest.
-    marked = frame.select(*dict.fromkeys((*NEEDED, *asked))).filter(
-        ~nw.col("device_id").is_null(), nw.col("create_time") <= nw.col("as_of")
+    told = frame.select(*dict.fromkeys((*NEEDED, *keys))).with_columns(
+        # A device that invents modules would be as many as it likes.
+        _code=nw.when(nw.col("module_code").is_in([*MODULES])).then(nw.col("module_code"))
     )
+    marked = told.filter(~nw.col("device_id").is_null(), nw.col("create_time") <= nw.col("as_of"))
     marked = marked.with_columns(
         _copy=nw.when(is_copy()).then(nw.col("create_time")),
         _waits=was_completed().cast(nw.Int64),

@@ -80,8 +80,9 @@ def anomalies(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     The service purges copies. Where copies of a device and module wait for deletion, shares leave
     out what is not younger than the oldest copy left of them; those of old days err on the high
     side all the same, so that none is called unusually low, and days count only from when on nine
-    in ten devices and modules are complete. Of days whose records may be purged
-    no count is judged. Where fewer than three of the weekdays before are complete, counts are held
+    in ten devices and modules are complete. The weeks that they are compared with may be older, and
+    too high likewise, so that a rise can be missed. Of days whose records may be purged no count is
+    judged. Where fewer than three of the weekdays before are complete, counts are held
     against all there are, which is less than there was: only a fall can be seen then.
 
     `since` and `until` are those of `kd.analysis.activity`; earlier weeks are used all the same.
@@ -112,12 +113,7 @@ def anomalies(  # noqa: PLR0913 -- each is a question of its own, and keyword-on
     table = _empty(keys)
     if found is not None:
         limit_ms, n_days = bins.epoch(found.limit), len(found.edges) - 1 - lead
-        series = day_series.measure(frame, metric, found, keys, limit_ms)
-        if len(series.group) * n_days > bins.AT_MOST:
-            raise InvalidParameterError(
-                f"Days and groups would make more than {bins.AT_MOST:,} rows: take a later since=, "
-                "or fewer groups in by=."
-            )
+        series = day_series.measure(frame, metric, found, keys, limit_ms, n_days)
         if metric in _COMPLETE_SHARE:
             edges = _edges(frame, keys, series.group, _COMPLETE_SHARE[metric])
         is_deleting = (nw.col("state") == "to_be_deleted").cast(nw.Int64)

@@ -22,6 +22,7 @@ _WEEK_PX, _MARGINAL_PX, _MARGINAL_GAP_PX, _GAP_PX = 196, 60, 6, 44
 _ACROSS = 0.88
 _TEN, _HUNDRED = 10, 100
 _DIGITS = 3
+_LEAST_OF_HOUR = 0.5
 
 
 def draw(
@@ -63,6 +64,7 @@ def draw(
         coloraxis={
             "colorscale": "Cividis",
             "cmin": 0,
+            "cmax": max(float(_sure(table).max()), 1.0) if len(table) else 1.0,
             "colorbar": {
                 "title": {"text": "starts/h"},
                 "thickness": 10,
@@ -180,7 +182,7 @@ def _marginals(figure: Sketch, table: pd.DataFrame, plot_px: int) -> None:
 
 
 def _busiest(table: pd.DataFrame, *, at_least: bool) -> str:
-    rates = table["starts_per_occurrence"].fillna(0)
+    rates = _sure(table)
     if table.empty or not rates.max():
         return "Backups started by hour of the week"
     busiest = int(rates.argmax())
@@ -191,6 +193,11 @@ def _busiest(table: pd.DataFrame, *, at_least: bool) -> str:
         f"Most backups{of_shown} start on {when}: {'at least ' if at_least else ''}"
         f"{_rate(rates.max())}"
     )
+
+
+def _sure(table: pd.DataFrame) -> pd.Series[float]:
+    """Give the rates of hours that came for half of one at least: others are made by one backup."""
+    return table["starts_per_occurrence"].where(table["occurrences"] >= _LEAST_OF_HOUR, 0.0)
 
 
 def _hour(weekday: float, hour: float) -> str:

@@ -89,7 +89,11 @@ def test_no_records_make_no_share(make):
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"by": "n"}, "by= takes"), ({"by": "colour"}, "lacks the column"), ({"since": 7}, "since=")],
+    [
+        ({"by": "n"}, "by= takes"),
+        ({"by": "colour"}, "no column of the records"),
+        ({"since": 7}, "since="),
+    ],
     ids=str,
 )
 def test_what_it_does_not_take_is_refused_with_what_it_does(records, options, says):
@@ -104,3 +108,13 @@ def test_no_records_hold_nothing_and_keep_their_columns(make, by):
     table = kd.analysis.concentration(records.head(0), by=by)
     assert list(table.columns) == list(whole.columns)
     assert table["n"].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("n", "share"), [([1200] * 40, 0.5), ([30] * 38 + [1200] * 2, 0.3), ([20_000], 0.05)]
+)
+def test_by_chance_there_are_as_many_devices_and_as_many_stuck_ones_as_there_are(n, share):
+    values, devices = concentrations._even(np.array(n, dtype="float64"), share)
+    assert devices.sum() == pytest.approx(len(n))
+    assert (values * devices).sum() == pytest.approx(share * sum(n))
+    assert (np.diff(values) < 0).all()

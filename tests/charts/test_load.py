@@ -177,3 +177,12 @@ def test_rates_of_weeks_that_were_purged_are_told_to_be_lower_bounds():
 def test_a_window_that_ends_after_the_fetch_says_until_when_it_is_counted(records):
     figure = kd.charts.load(records, since="2025-12-08", until="2026-01-01")
     assert "ends after the fetch (17 Dec 2025 08:30)" in subtitle(figure)
+
+
+def test_a_minute_of_an_hour_is_no_busiest_hour(make):
+    now = pd.Timestamp("2025-12-17T08:00:30Z")
+    rows = [{"create_time": now - pd.Timedelta("20s")}]
+    rows += [{"create_time": "2025-12-16T10:10Z"}, {"create_time": "2025-12-16T10:20Z"}]
+    figure = kd.charts.load(make(*rows, now=now), since="2D")
+    assert figure.layout.title.text == "Most backups start on Tue 10:00-11:00: 2 starts/h"
+    assert figure.layout.coloraxis.cmax == 2
