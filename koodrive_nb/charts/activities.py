@@ -9,7 +9,7 @@ import pandas as pd
 
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import span
-from koodrive_nb.charts import panels, theme, unusual_marks
+from koodrive_nb.charts import caveats, panels, theme, unusual_marks
 from koodrive_nb.charts.events import draw as draw_events
 from koodrive_nb.charts.sketch import Sketch
 from koodrive_nb.charts.time_axis import TimeAxis
@@ -88,7 +88,7 @@ def draw(
             *left_out,
             unusual,
             *_marks(about, shown),
-            theme.not_drawn(about),
+            caveats.not_drawn(about),
             theme.shown(about.get("stuck_rule", ""), 400),
             marked,
         ],

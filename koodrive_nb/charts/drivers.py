@@ -9,7 +9,7 @@ import pandas as pd
 from koodrive_nb import analysis
 from koodrive_nb.analysis import drivers
 from koodrive_nb.analysis.rules import span, word
-from koodrive_nb.charts import days, theme
+from koodrive_nb.charts import caveats, days, theme
 from koodrive_nb.charts.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _subtitle(table: pd.DataFrame, about: Mapping[str, Any]) -> list[str]:
         _said(about),
         windows,
         _running(about),
-        theme.unmarked(about),
+        caveats.unmarked(about),
         f"{_MARK} Stands out from what its weight would bring; that is no cause."
         if is_marked
         else "",

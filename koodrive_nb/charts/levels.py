@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 
 from koodrive_nb.analysis.rules import span
-from koodrive_nb.charts import panels, theme
+from koodrive_nb.charts import caveats, panels, theme
 from koodrive_nb.charts.sketch import Sketch
 from koodrive_nb.charts.time_axis import TimeAxis
 
@@ -70,7 +70,7 @@ def draw(
         annotations=notes,
     )
     n_records = theme.counted(about.get("n_records", 0), "record")
-    purged = theme.purged_before(about, "levels")
+    purged = caveats.purged_before(about, "levels")
     words = _peak(table, groups, zone, "At least" if purged else "At most")
     return theme.finish(
         figure,
@@ -81,8 +81,8 @@ def draw(
             f"Only the newest {at_most:,} of {n_bins:,} bins are drawn."
             if n_bins > at_most
             else "",
-            theme.seen_until(about),
-            theme.not_drawn(about),
+            caveats.seen_until(about),
+            caveats.not_drawn(about),
             "One that is stuck or was abandoned runs until the stuck limit.",
             purged,
             theme.shown(about.get("stuck_rule", ""), 400),

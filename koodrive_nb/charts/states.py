@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import STATES, word
-from koodrive_nb.charts import theme
+from koodrive_nb.charts import caveats, theme
 from koodrive_nb.charts.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def status_breakdown(table: pd.DataFrame) -> go.Figure:
     subtitle = (
         f"{theme.counted(total, 'record')}, {theme.window(about)}, {theme.provenance(about)}"
         + (f"; the {len(drawn)} largest of {len(table)} groups are drawn" if hidden else ""),
-        theme.not_drawn(about),
+        caveats.not_drawn(about),
         theme.shown(
             about.get("stuck_rule", "Stuck is inferred; the table no longer says how"), 400
         ),

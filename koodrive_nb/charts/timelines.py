@@ -9,7 +9,7 @@ import pandas as pd
 
 from koodrive_nb import analysis
 from koodrive_nb.analysis.rules import STATES, span, word
-from koodrive_nb.charts import marks, theme
+from koodrive_nb.charts import caveats, marks, theme
 from koodrive_nb.charts.activities import draw as draw_activity
 from koodrive_nb.charts.events import draw as draw_events
 from koodrive_nb.charts.sketch import Sketch
@@ -142,6 +142,6 @@ def _subtitle(about: Mapping[str, Any], n_backups: int, n_lanes: int) -> list[st
         + (
             f"; shaded: none of these completed for over {span(gap_after_s)}" if gap_after_s else ""
         ),
-        theme.not_drawn(about),
+        caveats.not_drawn(about),
         theme.shown(about.get("stuck_rule", ""), 400),
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from koodrive_nb.analysis import day_judgements
-from koodrive_nb.charts import theme
+from koodrive_nb.charts import caveats, theme
 from koodrive_nb.errors import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _told(shown: pd.DataFrame, table: pd.DataFrame, metric: str, n_drawn: int) -
         words.append(f"{theme.counted(n_drawn - len(shown), 'day')} drawn, yet not in the table.")
     if n_all > n:
         words.append(f"Not drawn: {theme.counted(n_all - n, 'unusual day')} of the table.")
-    words += [theme.seen_until(theme.facts(table)), theme.unmarked(theme.facts(table))]
+    words += [caveats.seen_until(theme.facts(table)), caveats.unmarked(theme.facts(table))]
     return " ".join(filter(None, words))
 
 

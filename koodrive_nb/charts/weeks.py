@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from koodrive_nb.analysis.loads import HOURS
-from koodrive_nb.charts import panels, theme
+from koodrive_nb.charts import caveats, panels, theme
 from koodrive_nb.charts.sketch import Sketch
 from koodrive_nb.errors import InvalidParameterError
 
@@ -77,7 +77,7 @@ def draw(
     if is_one:
         _marginals(figure, _whole(table), plot_px)
     n = int(table["n"].sum())
-    purged = theme.purged_before(about, "rates")
+    purged = caveats.purged_before(about, "rates")
     title_words = "Backups started by hour of the week"
     if is_one:
         title_words = _busiest(table, at_least=bool(purged))
@@ -95,9 +95,9 @@ def draw(
             + (" Blank: it never came." if never else "")
             + (" Not drawn: hours that are not in the table." if is_cut else ""),
             hidden,
-            theme.seen_until(about),
+            caveats.seen_until(about),
             purged,
-            theme.not_drawn(about),
+            caveats.not_drawn(about),
         ],
         plot_px=plot_px,
         alt=f"{title_words}: map of the hours of the week, {n:,} backups.",

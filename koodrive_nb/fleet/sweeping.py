@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 import threading
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,32 +18,20 @@ from koodrive_nb import privacy, progress, settings
 from koodrive_nb.client import Client
 from koodrive_nb.columns import STRING
 from koodrive_nb.errors import IncompleteError, InvalidParameterError, SnapshotError
-from koodrive_nb.fetching import failure_table, told
-from koodrive_nb.fleet import arrow_memory, pieces, users, visits
+from koodrive_nb.fleet import arrow_memory, pieces, shortfalls, users, visits
 from koodrive_nb.fleet.parts import Parts
 from koodrive_nb.fleet.processes import Crew
 from koodrive_nb.snapshots import Snapshots, layouts
 from koodrive_nb.snapshots.drafts import writing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Literal
 
     from koodrive_nb.errors import KooDriveError
     from koodrive_nb.snapshots import Snapshot
     from koodrive_nb.snapshots.drafts import Draft
-    from koodrive_nb.streams import Failure
 
-_NAMED_IN_MESSAGE = 3
-_STATUS = re.compile(r"HTTP \d{3}")
-_ADVICE = (
-    "What came is kept, and the same call, or .resume(), asks for these alone; "
-    'errors="collect" publishes without them.'
-)
-_ADVICE_WHERE_NONE_MAY_COME = (
-    'What came is kept: the same call with errors="collect" publishes without them.'
-)
-_LEAVE_OUT = "Leave those whom .failures has as not retryable out of the next list."
 # Longer than anybody takes to go on, and shorter than from one sweep of every day to the next.
 _OF_TODAY_S = 12 * 3600
 
@@ -250,33 +236,7 @@ class _Sweep:
 
     def _incomplete(self, parts: Parts, left: int, error: KooDriveError | None) -> IncompleteError:
         failures = [parts.failures[place] for place in sorted(parts.failures)]
-        total = len(self.chosen)
-        why = f"; it ended early: {error}" if error else ""
-        what = f": {told(failures, _NAMED_IN_MESSAGE, with_user=True)}" if failures else ""
-        causes = _lasting(failures)
-        lasting = causes.total()
-        each = ", ".join(f"{n:,} {cause}" for cause, n in causes.items())
-        never = (
-            f" {lasting:,} will not come by asking again ({each}); {left - lasting:,} may."
-            if lasting
-            else ""
-        )
-        advice = _ADVICE if lasting < left else _ADVICE_WHERE_NONE_MAY_COME
-        return IncompleteError(
-            f"Incomplete, so no snapshot is published: {left:,} of {total:,} users are left{what}"
-            f"{why}.{never}",
-            None,
-            failure_table(failures),
-            _Rest(self),
-            f"{advice} {_LEAVE_OUT}" if lasting else advice,
-        )
-
-
-def _lasting(failures: Sequence[Failure]) -> Counter[str]:
-    """Count the failures that asking again does not mend, by their cause."""
-    lasting = [one["error"] for one in failures if not one["retryable"]]
-    found = [(_STATUS.search(error), error.partition(":")[0]) for error in lasting]
-    return Counter(status[0] if status else kind for status, kind in found)
+        return shortfalls.incomplete(failures, left, len(self.chosen), error, _Rest(self))
 
 
 class _Rest:
