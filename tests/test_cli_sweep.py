@@ -53,7 +53,8 @@ def test_what_goes_wrong_is_said_in_the_words_of_the_command(folder, monkeypatch
     said = [run("-o", "sweeps", sandbox=False)]
     said.append(run("-o", "sweeps", "--drafts", "drafts"))
     draft = folder / "sweeps" / ".draft"
-    draft.mkdir(parents=True)
+    for name in ("records", "devices", "users"):
+        (draft / name).mkdir(parents=True)
     for content in ("{", '{"schema_version": 1, "question": {"digest": 1}, "facts": {}}'):
         (draft / "draft.json").write_text(content)
         said.append(run("-o", "sweeps"))
