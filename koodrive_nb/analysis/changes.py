@@ -203,9 +203,12 @@ def _cells(
 
 
 def _text(frame: nw.LazyFrame[Any], key: str) -> nw.Expr:
-    kind = frame.collect_schema()[key]
+    kind, value = frame.collect_schema()[key], nw.col(key)
+    if isinstance(kind, nw.Boolean):
+        # Each engine spells them in its own way.
+        return nw.when(value).then(nw.lit("true")).when(~value).then(nw.lit("false"))
     is_text = isinstance(kind, nw.String | nw.Categorical | nw.Enum)
-    return nw.col(key) if is_text else nw.col(key).cast(nw.String)
+    return value if is_text else value.cast(nw.String)
 
 
 def _explained(
@@ -245,7 +248,7 @@ def records_behind(
     names = frame.collect_schema().names()
     key = row["dimension"]
     # Cast in any case: a category takes no new word for what is missing.
-    raw = nw.col(key).cast(nw.String)
+    raw = _text(frame, key).cast(nw.String)
     spelled: Any = nw.when(raw.is_null()).then(nw.lit(_MISSING))
     for name, other in _TAKEN.items():
         spelled = spelled.when(raw == name).then(nw.lit(other))

@@ -532,3 +532,31 @@ def test_words_of_the_service_in_a_verdict_are_one_quoted_line(make):
     assert "\n" not in verdict
     assert "\x1b" not in verdict
     assert len(verdict) < 500
+
+
+def test_where_the_earlier_window_may_be_purged_no_driver_is_named():
+    records = kd.sandbox.frames("medium", 0).records
+    table = kd.analysis.explain_change(records, window="2025-W48")
+    assert table.attrs["koodrive"]["change_p_value"] < 0.001
+    assert (
+        "no driver is named, since records of the earlier window may be"
+        in (table.attrs["koodrive"]["verdict"])
+    )
+    assert not table["is_driver"].any()
+    tested = ~table["segment"].isin([effects.OTHER])
+    assert set(table.loc[tested, "reason"]) == {
+        "not tested: records of the earlier window may be purged"
+    }
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"], indirect=True)
+def test_a_column_of_truths_is_spelled_alike_on_every_engine(make, engine):
+    devices = {str(n): ((1, 19), (1, 19)) for n in range(20)}
+    records = weeks_of(make, devices)
+    records = records.assign(is_paying=records["device_id"].astype("int64") % 2 == 0)
+    table = explained(records, by="is_paying", stuck_after="1h")
+    assert set(table["segment"]) == {"true", "false"}
+    pd.testing.assert_frame_equal(
+        explained(engine(records), by="is_paying", stuck_after="1h"), table
+    )
+    assert len(kd.analysis.rows(engine(records), table, 0)) == table["n"].iloc[0]

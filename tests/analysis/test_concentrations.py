@@ -118,3 +118,18 @@ def test_by_chance_there_are_as_many_devices_and_as_many_stuck_ones_as_there_are
     assert devices.sum() == pytest.approx(len(n))
     assert (values * devices).sum() == pytest.approx(share * sum(n))
     assert (np.diff(values) < 0).all()
+
+
+def test_only_what_came_to_an_end_by_now_is_counted(make):
+    records = fleet(make, [4, 2, *[0] * 38])
+    kinds = [
+        {"status_code": 0, "create_time": "2025-12-17T08:20Z"},  # in progress
+        {"status_code": 7},  # unknown
+        {"status_code": 1, "create_time": "2025-12-18T00:00Z"},  # by a wrong clock
+    ]
+    others = make(*({"device_id": f"{0:019}", "module": "folder"} | kind for kind in kinds * 5))
+    whole = kd.analysis.concentration(records, stuck_after="1h")
+    more = kd.analysis.concentration(
+        pd.concat([records, others], ignore_index=True), stuck_after="1h"
+    )
+    pd.testing.assert_frame_equal(more, whole)

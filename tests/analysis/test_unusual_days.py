@@ -412,3 +412,24 @@ def test_one_record_of_a_wrong_clock_makes_no_silence_of_the_days_before_all_oth
     table = judged(pd.concat([records, odd], ignore_index=True))
     assert list(table["verdict"]) == list(whole["verdict"])
     assert "unusually_high" not in set(table["verdict"])
+
+
+def test_days_that_may_be_purged_are_not_judged_in_any_group():
+    records = kd.sandbox.frames("small", 0).records
+    table = judged(records, "created", by="module")
+    early = table[table["day_end"] <= pd.Timestamp("2025-11-20T00:00Z")]
+    assert set(early["module"]) == {"album", "folder", "address_book"}
+    assert set(early["verdict"]) == {"not_judged"}
+    assert (early["reason"] == "records of that day may be purged").any()
+
+
+def test_no_share_of_what_is_stuck_is_called_unusually_low(make):
+    stuck = daily(make, [12] * 48 + [0, 12], end_time=None, status_code=0)
+    good = daily(make, [28] * 48 + [40, 28], device_name="other")
+    good["device_id"] = "9" + good["device_id"].str[1:]
+    table = judged(
+        pd.concat([stuck, good], ignore_index=True), stuck_after="1h", metric="stuck_share"
+    )
+    row = on(table, "2025-12-15")
+    assert (row["value"], row["verdict"]) == (0, "usual")
+    assert pd.isna(row["usual_lo"])
