@@ -1,5 +1,6 @@
 """`koodrive-nb sweep`, where somebody types what it was not made for."""
 
+import json
 from types import SimpleNamespace
 
 import pyarrow.fs as pafs
@@ -55,7 +56,9 @@ def test_what_goes_wrong_is_said_in_the_words_of_the_command(folder, monkeypatch
     draft = folder / "sweeps" / ".draft"
     for name in ("records", "devices", "users"):
         (draft / name).mkdir(parents=True)
-    for content in ("{", '{"schema_version": 1, "question": {"digest": 1}, "facts": {}}'):
+    question = {"users": 3, "source": "sandbox", "privacy": "names", "users_in_a_part": 1_000}
+    other = {"schema_version": 1, "question": question | {"digest": 1}, "facts": {}}
+    for content in ("{", json.dumps(other)):
         (draft / "draft.json").write_text(content)
         said.append(run("-o", "sweeps"))
     for name, value in zip(NEEDED, ("https://localhost", "u", "t"), strict=False):

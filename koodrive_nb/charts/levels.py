@@ -64,7 +64,8 @@ def draw(
     shown = [part.tail(at_most) for _, part in groups]
     title = {"text": f"{unit} ({theme.zone_name(about)}{axis.note})"}
     figure.lay_out(
-        xaxis={"type": "date", "title": title, "anchor": "free", "position": 0}
+        # Below the zero of the level, which the first label would touch.
+        xaxis={"type": "date", "title": title, "anchor": "free", "position": 0, "ticklen": 10}
         | (axis.span(shown[0], unit, 10) if shown else {})
         | ({"visible": False} if table.empty else {}),
         annotations=notes,

@@ -64,7 +64,6 @@ def draw(
         coloraxis={
             "colorscale": "Cividis",
             "cmin": 0,
-            "cmax": max(float(_sure(table).max()), 1.0) if len(table) else 1.0,
             "colorbar": {
                 "title": {"text": "starts/h"},
                 "thickness": 10,
@@ -74,6 +73,9 @@ def draw(
         },
         annotations=notes,
     )
+    most = _sure(table).max()
+    if most < table["starts_per_occurrence"].max():
+        figure.layout["coloraxis"]["cmax"] = float(most)
     if is_one:
         _marginals(figure, _whole(table), plot_px)
     n = int(table["n"].sum())

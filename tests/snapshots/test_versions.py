@@ -37,7 +37,7 @@ def test_pandas_has_the_columns_of_this_version(later, snapshots, build):
     snapshots.write(build({"42": {"1": 1}}))
     assert snapshots.read(snapshot="all")["status_code"].tolist() == [0, 1, 1]
     assert snapshots.history()["snapshots"].tolist() == [2, 1]
-    assert snapshots.changes("tier")["completed"].sum() == 1
+    assert snapshots.changes("module")["completed"].sum() == 1
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "polars", SPARK])
