@@ -29,7 +29,7 @@ _TIMEOUT_S = (5.0, 30.0)
 _LONGEST_ANSWER_S = 60.0
 LARGEST_MIB = 64
 """So much an answer may hold: with 100 records on a page, half a MiB for each."""
-_PIECE_BYTES = 65_536
+_PIECE_BYTES = 16_384
 
 
 class Connections:

@@ -133,7 +133,7 @@ def test_no_message_has_the_keys_in_a_uri(bucket, build):
     [
         ("nothing://u:5ecret@host/x", "nothing://host/x is no URI that pyarrow can open"),
         ("s3://key:5ecret@b/x?odd=1", r"s3://b/x is .* open \(Unexpected query .* 'odd'\)\."),
-        ("s3://key:5ec/ret@b/x", r"s3://b/x is .* open \(Cannot parse URI: 's3://b/x' due to"),
+        ("s3://key:5ec/ret@b/x", r"s3://b/x is .* open \(Cannot parse URI: 's3://b/x'"),
         ("s3:///x?access=5ecret", r"s3:/+x is .* open \(Missing bucket name in S3 URI\)"),
         *(
             (f"nothing://k:5ecret{mark}5ecret@b/x", "nothing://b/x is no URI that pyarrow can open")
