@@ -491,7 +491,8 @@ def test_credentials_that_are_refused_from_some_point_on_stop_the_rest(service, 
     error = incomplete(kd.fleet.fetch, app, MANY)
     assert len(asked_of(service)) < 40 + 60
     counts = error.frame.users["outcome"].value_counts()
-    assert counts["complete"] >= 38
+    # Each of eight workers may have had three of four answers for a user.
+    assert counts["complete"] >= (160 - 8 * 3) // 4
     assert counts["failed"] >= 160 - 41
     assert "stopped, because others failed" in error.failures["error"].to_list()
     broken.clear()
