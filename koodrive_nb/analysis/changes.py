@@ -255,5 +255,5 @@ def records_behind(
     text = spelled.otherwise(raw)
     kept = made["kept"][key]
     mine = ~text.is_in(kept) if row["segment"] == effects.OTHER else text == row["segment"]
-    marked = _marked(frame.with_columns(_segment=_text(frame, key)), made)
+    marked = _marked(frame, made)
     return marked.filter(nw.col("_is_this"), nw.col("_why") == _COUNTED, mine).select(*names)

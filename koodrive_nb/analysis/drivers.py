@@ -68,9 +68,9 @@ def judge(table: pd.DataFrame, about: Mapping[str, Any], *, is_purged: bool) -> 
 
 def segments(table: pd.DataFrame) -> int:
     """Count the segments that may be drivers, whatever the change is."""
-    named = table[table["segment"] != effects.OTHER]
+    whole = table[table["segment"] != effects.OTHER]
     sizes = table.groupby("dimension").size()
-    return int((named["dimension"].map(sizes) > 1).sum())
+    return int((whole["dimension"].map(sizes) > 1).sum())
 
 
 def went(change_pp: float) -> str:
@@ -113,12 +113,12 @@ def verdict(table: pd.DataFrame, about: Mapping[str, Any], *, is_purged: bool) -
     if about["change_p_value"] >= CHANCE:
         return f"{told}: no more than chance, and {lacking if is_nothing else 'no clear driver'}"
     found = table[table["is_driver"]]
-    named = "; ".join(_driver(row) for row in _ranked(found).to_dict("records"))
-    if is_nothing and not named:
+    with_it = "; ".join(_driver(row) for row in _ranked(found).to_dict("records"))
+    if is_nothing and not with_it:
         return f"{told}: {lacking}"
     said = (
-        f"associated with {named}"
-        if named
+        f"associated with {with_it}"
+        if with_it
         else "no clear driver, since no segment stands out from the others"
     )
     more = f"; not enough data of {_listed(untested)}" if untested else ""

@@ -96,14 +96,13 @@ def probability(z: Numbers) -> Numbers:
 
 def _from_mean(cells: pd.DataFrame) -> Numbers:
     """Give what each cluster adds to the change, as far as it is from the mean of both shares."""
-    code, n_clusters = _clusters(cells)
+    p0, p1 = _shares(cells)
+    return _beyond(cells, ((p0 + p1) / 2, (p0 + p1) / 2))
+
+
+def _shares(cells: pd.DataFrame) -> tuple[float, float]:
     sums = cells[list(_COUNTS)].sum()
-    mean = (sums["hits_previous"] / sums["n_previous"] + sums["hits"] / sums["n"]) / 2
-    parts = np.zeros(n_clusters)
-    for sign, window in ((-1, "_previous"), (1, "")):
-        beyond = cells[f"hits{window}"] - mean * cells[f"n{window}"]
-        parts += sign * np.bincount(code, beyond, n_clusters) / sums[f"n{window}"]
-    return parts
+    return sums["hits_previous"] / sums["n_previous"], sums["hits"] / sums["n"]
 
 
 def _clusters(cells: pd.DataFrame) -> tuple[np.ndarray[Any, Any], int]:
@@ -111,25 +110,21 @@ def _clusters(cells: pd.DataFrame) -> tuple[np.ndarray[Any, Any], int]:
     return code, len(names)
 
 
-def _influence(
-    cells: pd.DataFrame, code: np.ndarray[Any, Any], n_clusters: int
-) -> tuple[Numbers, tuple[float, float]]:
-    """Give what each cluster adds to the error of the change, and both shares."""
+def _beyond(cells: pd.DataFrame, shares: tuple[float, float]) -> Numbers:
+    """Give what each cluster adds to the change, as far as it is from a share in either window."""
+    code, n_clusters = _clusters(cells)
     parts = np.zeros(n_clusters)
-    shares = []
-    for sign, window in ((-1, "_previous"), (1, "")):
+    for sign, window, share in ((-1, "_previous", shares[0]), (1, "", shares[1])):
         n, hits = (cells[f"{name}{window}"].to_numpy(dtype="float64") for name in ("n", "hits"))
-        share = float(hits.sum() / n.sum())
-        shares.append(share)
         parts += sign * np.bincount(code, hits - share * n, n_clusters) / n.sum()
-    return parts, (shares[0], shares[1])
+    return parts
 
 
 def _distances(
     cells: pd.DataFrame, table: pd.DataFrame, overall: tuple[float, float]
 ) -> list[tuple[float, float]]:
     code, n_clusters = _clusters(cells)
-    of_change, _ = _influence(cells, code, n_clusters)
+    of_change = _beyond(cells, overall)
     mean, change = sum(overall) / 2, overall[1] - overall[0]
     segment = pd.Categorical(cells["segment"], categories=table["segment"]).codes
     n, hits = (
