@@ -23,7 +23,7 @@ _RAW = ("device_name", "device_os")
 _MODULE = (*DEVICE, "module_code")
 _SUMS = ("n", "n_completed", "n_deleting")
 NEEDED_OF_DEVICES = (*DEVICE, "device_name", "device_create_time", "fetched_at")
-_CLOCKS_DIFFER = timedelta(minutes=5)
+CLOCKS_DIFFER = timedelta(minutes=5)
 _SCHEMA = {column.name for column in columns("devices")}
 _LISTED = {*DEVICE, *_DESCRIBED, "bound", "as_of"}
 # What tables about devices call their own columns.
@@ -64,7 +64,7 @@ def placed(frame: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     return frame.with_columns(
         _at=nw.when(created <= now)
         .then(created)
-        .when((created <= now + _CLOCKS_DIFFER) & (now >= nw.col("fetched_at")))
+        .when((created <= now + CLOCKS_DIFFER) & (now >= nw.col("fetched_at")))
         .then(now),
         _held=state == "completed",
         _gone=deleting & has_end,
@@ -208,7 +208,7 @@ def listed_devices(devices: Any, as_of: object) -> pd.DataFrame:
         table["fetched_at"] = table["fetched_at"].where(table["fetched_at"] < limit, limit)
     # A binding in the future would keep a device out of scope for ever: it is not known.
     bound = table["device_create_time"]
-    table["device_create_time"] = bound.mask(bound > table["fetched_at"] + _CLOCKS_DIFFER)
+    table["device_create_time"] = bound.mask(bound > table["fetched_at"] + CLOCKS_DIFFER)
     return table
 
 

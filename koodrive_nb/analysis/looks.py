@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import narwhals as nw
 import pandas as pd
 
-from koodrive_nb.analysis import breakdowns, groups, rules, states
+from koodrive_nb.analysis import breakdowns, groups, holdings, rules, states
 from koodrive_nb.errors import InvalidParameterError
 
 KEYS = ("user_id", "record_id")
-_CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 def since(
@@ -130,4 +128,4 @@ def _incomplete(
     oldest = rules.collect(unseen.group_by("user_id").agg(at=nw.col("create_time").min()))
     at = oldest.set_index("user_id")["at"].reindex(users.index)
     # It may have begun while the user was being fetched, by a clock that differs.
-    return users.index[at < users["first"] - _CLOCKS_DIFFER]
+    return users.index[at < users["first"] - holdings.CLOCKS_DIFFER]
