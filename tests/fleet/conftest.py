@@ -41,3 +41,14 @@ def fleet(service):
 @pytest.fixture
 def snapshots(tmp_path):
     return kd.snapshots.Snapshots(tmp_path / "sweeps")
+
+
+@pytest.fixture
+def at_the_command_line(service, tmp_path, monkeypatch):
+    """Be in a folder of one's own, with an account in the environment."""
+    monkeypatch.chdir(tmp_path)
+    # Commands set it, lest it be left to other tests.
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")
+    account = {"ENDPOINT": service.endpoint, "APP_ID": "a3", "APP_SECRET": "5e1c0"}
+    for name, value in account.items():
+        monkeypatch.setenv(f"KOODRIVE_{name}", value)

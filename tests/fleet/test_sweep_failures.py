@@ -420,18 +420,9 @@ def test_the_command_lets_arrow_take_all_memory_from_the_system(tmp_path):
     assert told.stdout == "0 system\n"
 
 
-def test_the_command_tells_what_failed_and_how_to_go_on(
-    service, fleet, client, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")
+@pytest.mark.usefixtures("at_the_command_line")
+def test_the_command_tells_what_failed_and_how_to_go_on(service, fleet, client, monkeypatch):
     pd.DataFrame({"user_id": IDS}).to_csv("users.csv", index=False)
-    for name, value in {
-        "ENDPOINT": service.endpoint,
-        "APP_ID": "a3",
-        "APP_SECRET": "5e1c0",
-    }.items():
-        monkeypatch.setenv(f"KOODRIVE_{name}", value)
     fleet.first = failing(service, "u007", status=404)
     run = ["sweep", "users.csv", "-o", "sweeps"]
     ran = CliRunner().invoke(cli.main, run)

@@ -224,18 +224,9 @@ def test_the_progress_tells_the_sweep_that_it_goes_on_with(
     assert told == ["users", "users since 2026-01-02T03:04"]
 
 
-def test_the_command_says_how_to_go_on_with_a_sweep_of_another_day(
-    service, fleet, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")  # lest it be left to other tests
+@pytest.mark.usefixtures("at_the_command_line")
+def test_the_command_says_how_to_go_on_with_a_sweep_of_another_day(service, fleet):
     pd.DataFrame({"user_id": IDS}).to_csv("users.csv", index=False)
-    for name, value in {
-        "ENDPOINT": service.endpoint,
-        "APP_ID": "a3",
-        "APP_SECRET": "5e1c0",
-    }.items():
-        monkeypatch.setenv(f"KOODRIVE_{name}", value)
     run = ["sweep", "users.csv", "-o", "sweeps"]
     fleet.first = lambda user_id: service.Answer(b"", 404) if user_id == "u007" else None
     assert CliRunner().invoke(cli.main, run).exit_code == 3
