@@ -207,8 +207,8 @@ def _take_over(folder: Path, target: Location) -> None:
         SnapshotError: It is somebody else's, or has links for folders.
     """
     owner = os.geteuid() if hasattr(os, "geteuid") else folder.stat().st_uid
-    for each in (folder, folder / "pieces", *(folder / name for name in layouts.DATASETS)):
-        if each.name == "pieces" and not os.path.lexists(each):
+    for each in (folder, folder / publishing.PIECES, *(folder / name for name in layouts.DATASETS)):
+        if each.name == publishing.PIECES and not os.path.lexists(each):
             continue
         found = each.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
